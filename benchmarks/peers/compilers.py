@@ -1,0 +1,107 @@
+"""Compilers that leave an artifact: ours, IREE with its defaults, TVM."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ..source import Case
+from .base import TORCH_KINDS, Peer
+
+IREE_FLAGS = (
+    "--iree-hal-target-device=local",
+    "--iree-hal-local-target-device-backends=llvm-cpu",
+    "--iree-llvmcpu-target-cpu=host",
+    "--iree-opt-level=O2",
+)
+
+
+class Dlas(Peer):
+    """``dlas.compile`` with its defaults."""
+
+    name = "dlas"
+    requires: ClassVar = {"iree.compiler": "iree-base-compiler", "iree.runtime": "iree-base-runtime"}
+
+    def build(self, case: Case) -> None:
+        import dlas
+
+        model = f"zoo:{case.source.text}" if case.source.kind == "zoo" else case.source.text
+        with self.compiling():
+            artifact = dlas.compile(model, target=case.target)
+        artifact.save(case.folder / f"{self.name}.vmfb")
+
+    def prepare(self, case: Case) -> None:
+        from dlas import runtime
+
+        device = "local-sync" if case.threads == 1 else "local-task"
+        self.session = runtime.load(case.folder / f"{self.name}.vmfb", device=device, threads=case.threads)
+        self.inputs = case.load_inputs()
+
+    def run(self) -> Any:
+        return self.session(*self.inputs)
+
+
+class Iree(Dlas):
+    """Stock IREE at -O2 on torch-mlir's import: no pass and no schedule of ours, in the session that ours runs in."""
+
+    name = "iree"
+    requires: ClassVar = {**Dlas.requires, "torch_mlir": "torch-mlir"}
+
+    def build(self, case: Case) -> None:
+        from iree.compiler import compile_str
+
+        from dlas.compiler.frontends import import_model
+        from dlas.runtime.artifact import Artifact
+
+        with self.compiling():
+            imported = (
+                import_model(case.source.text, None) if case.source.kind == "onnx" else import_model(*case.module())
+            )
+            vmfb = compile_str(imported.bytecode, input_type="auto", extra_args=list(IREE_FLAGS))
+        artifact = Artifact(
+            vmfb=vmfb,
+            inputs=imported.inputs,
+            outputs=imported.outputs,
+            target={"iree_flags": list(IREE_FLAGS)},
+            kernels=(),
+            versions={},
+            model=case.source.label,
+        )
+        artifact.save(case.folder / f"{self.name}.vmfb")
+
+
+class Tvm(Peer):
+    """Apache TVM: Relax's default pipeline for LLVM on the exported program, no tuning."""
+
+    name = "tvm"
+    requires: ClassVar = {"tvm": "apache-tvm"}
+    kinds = TORCH_KINDS
+
+    @classmethod
+    def environment(cls, threads: int) -> dict[str, str]:
+        return {**super().environment(threads), "TVM_NUM_THREADS": str(threads)}
+
+    def build(self, case: Case) -> None:
+        import torch
+        import tvm
+        from tvm import relax
+        from tvm.relax.frontend.torch import from_exported_program
+
+        module, inputs = case.module()
+        with self.compiling():
+            program = torch.export.export(module, inputs).run_decompositions()
+            imported = relax.transform.LegalizeOps()(from_exported_program(program))
+            tvm.compile(imported, target=tvm.target.Target.from_device("cpu")).export_library(
+                str(case.folder / "tvm.so")
+            )
+
+    def prepare(self, case: Case) -> None:
+        import tvm
+        from tvm import relax
+
+        device = tvm.cpu()
+        machine = relax.VirtualMachine(tvm.runtime.load_module(str(case.folder / "tvm.so")), device)
+        self.main = machine["main"]
+        self.inputs = [tvm.runtime.tensor(x, device) for x in case.load_inputs()]
+
+    def run(self) -> Any:
+        return [output.numpy() for output in self.main(*self.inputs)]

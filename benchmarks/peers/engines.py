@@ -1,0 +1,97 @@
+"""Inference engines that load an exchange format: onnxruntime, OpenVINO, LiteRT."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..source import Case
+from .base import TORCH_KINDS, Peer
+
+
+class OnnxRuntime(Peer):
+    """onnxruntime's CPU provider on the ONNX export, all graph optimisations on."""
+
+    name = "onnxruntime"
+    requires: ClassVar = {"onnxruntime": "onnxruntime", "onnx": "onnx"}
+    needs_onnx = True
+
+    def prepare(self, case: Case) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = case.threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 3
+        # Its idle threads would burn the cores of whoever runs next.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        with self.compiling():
+            self.session = onnxruntime.InferenceSession(
+                str(case.onnx_path), options, providers=["CPUExecutionProvider"]
+            )
+        names = [value.name for value in self.session.get_inputs()]
+        self.feed = dict(zip(names, case.load_inputs(), strict=True))
+
+    def run(self) -> Any:
+        return self.session.run(None, self.feed)
+
+
+class OpenVino(Peer):
+    """OpenVINO's CPU plugin on the ONNX export, one latency stream, in f32 (its own default may be bf16)."""
+
+    name = "openvino"
+    requires: ClassVar = {"openvino": "openvino", "onnx": "onnx"}
+    needs_onnx = True
+
+    def prepare(self, case: Case) -> None:
+        import openvino
+
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": case.threads,
+            "NUM_STREAMS": 1,
+        }
+        with self.compiling():
+            core = openvino.Core()
+            compiled = core.compile_model(core.read_model(str(case.onnx_path)), "CPU", settings)
+        self.request = compiled.create_infer_request()
+        self.tensors = [openvino.Tensor(np.ascontiguousarray(x), shared_memory=True) for x in case.load_inputs()]
+        for index, tensor in enumerate(self.tensors):
+            self.request.set_input_tensor(index, tensor)
+        self.outputs = range(len(compiled.outputs))
+
+    def run(self) -> Any:
+        self.request.infer()
+        return [self.request.get_output_tensor(index).data for index in self.outputs]
+
+
+class LiteRt(Peer):
+    """LiteRT (TensorFlow Lite) with its XNNPACK delegate, the module converted by litert-torch."""
+
+    name = "litert"
+    requires: ClassVar = {"ai_edge_litert": "ai-edge-litert", "litert_torch": "litert-torch"}
+    kinds = TORCH_KINDS
+
+    def build(self, case: Case) -> None:
+        import litert_torch
+
+        module, inputs = case.module()
+        with self.compiling():
+            litert_torch.convert(module, inputs).export(str(case.folder / "litert.tflite"))
+
+    def prepare(self, case: Case) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        with self.compiling():
+            self.interpreter = Interpreter(str(case.folder / "litert.tflite"), num_threads=case.threads)
+            self.interpreter.allocate_tensors()
+        for detail, x in zip(self.interpreter.get_input_details(), case.load_inputs(), strict=True):
+            self.interpreter.set_tensor(detail["index"], x)
+        self.outputs = [detail["index"] for detail in self.interpreter.get_output_details()]
+
+    def run(self) -> Any:
+        self.interpreter.invoke()
+        return [self.interpreter.get_tensor(index) for index in self.outputs]

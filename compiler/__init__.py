@@ -1,0 +1,1 @@
+"""Compile models: frontends, the pipeline of named stages, targets, the IREE boundary, and the command line."""

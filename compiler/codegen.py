@@ -1,0 +1,257 @@
+"""The IREE boundary: the only module that drives IREE's compiler.
+
+A compilation is one compiler session in this process. The module crosses into the session's own context as bytecode,
+is laid out there, and runs to IREE's ``executable-sources`` phase, where every kernel is a ``func.func`` of its own.
+Each kernel gets its schedule there, and the remaining phases emit the code.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import iree.compiler.api as iree_api
+from iree.compiler import ir
+from iree.compiler.api import ctypes_dl
+
+from dlas.compiler.targets import Target
+from dlas.errors import CompileError, ScheduleError
+from dlas.passes.blocked_layout import BlockedLayout, LayoutReport
+from dlas.passes.plan import Kernel
+from dlas.schedules.rules import Rules, apply_schedule
+
+SOURCES = "executable-sources"
+MULTIPLYING = ("conv", "grouped", "depthwise", "pointwise", "matmul")
+
+# What runs on a kernel after its schedule: bufferise and lower vectors (IREE's own CPU pipelines).
+_AFTER_SCHEDULE = (
+    "iree-codegen-math-transform",
+    "canonicalize",
+    "cse",
+    "iree-codegen-optimize-tensor-insert-extract-slices",
+    "canonicalize",
+    "cse",
+    "iree-codegen-llvmcpu-bufferization-pipeline",
+    "canonicalize",
+    "cse",
+    "iree-codegen-remove-single-iteration-loop",
+    "iree-codegen-llvmcpu-vector-lowering-pipeline",
+)
+
+# FINDINGS: what no schedule covers is up to 8x faster with LLVM's own vectorisers than without.
+_COMMON_FLAGS = ("--iree-opt-level=O2", "--iree-input-type=none")
+
+
+_DIALECTS = ("affine", "arith", "flow", "iree_codegen", "iree_tensor_ext", "linalg", "scf", "tensor", "vector")
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """A message of IREE's: severity 0 note, 1 warning, 2 error, 3 remark."""
+
+    severity: int
+    message: str
+
+
+@dataclass
+class ScheduledKernel:
+    """A kernel in the compiled module: its export, and the record of its schedule (None: IREE's own code).
+
+    ``applied`` is False where IREE's own code generation took over; ``reason`` says why.
+    """
+
+    export: str
+    kernel: Kernel | None
+    applied: bool = True
+    reason: str = ""
+    ops: str = ""
+    layer: str = ""
+
+
+class CodegenSession:
+    """One compiler session for one target."""
+
+    def __init__(self, target: Target, extra_flags: Sequence[str] = ()) -> None:
+        self.target = target
+        self.session = iree_api.Session()
+        self.diagnostics: list[Diagnostic] = []
+        flags = [*target.iree_flags(), *_COMMON_FLAGS, *extra_flags]
+        try:
+            self.session.set_flags(*flags)
+        except ValueError as error:
+            raise CompileError(str(error), where="IREE flags", hint=" ".join(flags)) from error
+
+    @contextmanager
+    def context(self) -> Iterator[ir.Context]:
+        """The session's MLIR context, entered."""
+        with self.session.context as context, ir.Location.unknown():
+            for dialect in _DIALECTS:
+                _ = context.dialects[dialect]  # an op of a dialect that is not loaded is created unregistered
+            yield context
+
+    def run_phases(self, module: ir.Module, *, first: str | None, last: str | None) -> Invocation:
+        """Runs IREE's phases after ``first`` up to ``last`` on ``module``, in place.
+
+        Raises:
+            CompileError: with the diagnostics that name an op or layer.
+        """
+        invocation = Invocation(self, module, first, last)
+        if not invocation.execute():
+            raise CompileError(*explain_diagnostics(invocation.diagnostics))
+        return invocation
+
+
+class Invocation:
+    """An IREE invocation on a borrowed module, with its diagnostics captured."""
+
+    def __init__(self, session: CodegenSession, module: ir.Module, first: str | None, last: str | None) -> None:
+        self._invocation = session.session.invocation()
+        self.diagnostics: list[Diagnostic] = []
+        library = ctypes_dl._dylib
+        pointer = self._invocation._inv_p
+        self._callback = _CALLBACK(self._collect)  # kept alive as long as the invocation
+        library.ireeCompilerInvocationEnableCallbackDiagnostics(pointer, 0, self._callback, None)
+        if first is not None:
+            library.ireeCompilerInvocationSetCompileFromPhase(pointer, first.encode())
+        if last is not None:
+            library.ireeCompilerInvocationSetCompileToPhase(pointer, last.encode())
+        self._invocation.import_module(module.operation)
+
+    def _collect(self, severity: int, message: int, length: int, _: int | None) -> None:
+        text = ctypes.string_at(message, length).decode(errors="replace")
+        self.diagnostics.append(Diagnostic(severity, text))
+
+    def execute(self) -> bool:
+        """Runs the phases; False where IREE reports a failure."""
+        return bool(self._invocation.execute())
+
+    def vm_bytecode(self) -> bytes:
+        """The compiled module as the contents of a ``.vmfb``."""
+        output = iree_api.Output.open_membuffer()
+        self._invocation.output_vm_bytecode(output)
+        return bytes(output.map_memory())
+
+
+_CALLBACK = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+
+
+def _declare() -> None:
+    # The wheel's Python layer does not wrap these functions of the stable C API.
+    library = ctypes_dl._dylib
+    for name in ("ireeCompilerInvocationSetCompileFromPhase", "ireeCompilerInvocationSetCompileToPhase"):
+        function = getattr(library, name)
+        function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_char_p], None
+    function = library.ireeCompilerInvocationEnableCallbackDiagnostics
+    function.argtypes = [ctypes.c_void_p, ctypes.c_int, _CALLBACK, ctypes.c_void_p]
+    function.restype = None
+
+
+_declare()
+
+
+def explain_diagnostics(diagnostics: Sequence[Diagnostic]) -> tuple[str, ...]:
+    """The first error in one line."""
+    errors = [d.message for d in diagnostics if d.severity == 2] or [d.message for d in diagnostics]
+    if not errors:
+        return ("IREE failed without a diagnostic",)
+    text = re.sub(r"#hal\.executable\.target<.*", "", errors[0].splitlines()[0])
+    return (text.strip(),)
+
+
+def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
+    """Blocked layout and kernel formation on every function of the module (IREE's context)."""
+    report = LayoutReport()
+    layout = BlockedLayout(rules.block, rules.conv, rules.plain)
+    for view in module.body.operations:
+        op = view.operation
+        if op.name in ("func.func", "util.func") and op.regions[0].blocks:
+            part = layout.run(op)
+            report.kernels.update(part.kernels)
+            report.refused += part.refused
+            report.seconds += part.seconds
+    return report
+
+
+def schedule_kernels(module: ir.Module, kernels: dict[str, Kernel]) -> list[ScheduledKernel]:
+    """Applies each kernel's schedule at the ``executable-sources`` phase and sets how the rest is lowered.
+
+    A kernel that its schedule does not fit keeps IREE's own code generation, and its record says why.
+
+    Raises:
+        CompileError: a planned kernel is missing.
+    """
+    lowering = ir.Attribute.parse(
+        "#iree_codegen.translation_info<pipeline = #iree_codegen.pass_pipeline<"
+        f'"{",".join(_AFTER_SCHEDULE)}">>'
+    )
+    scheduled: list[ScheduledKernel] = []
+    for function in find_ops(module.operation, lambda op: op.name == "func.func"):
+        export = ir.StringAttr(function.attributes["sym_name"]).value
+        key = _kernel_key(function)
+        if key is None:
+            scheduled.append(_unscheduled(export, function))
+            continue
+        kernel = kernels[key]
+        untouched = function.clone().operation
+        try:
+            apply_schedule(kernel, function)
+            verify_scheduled(kernel, function)
+        except ScheduleError as error:
+            function.erase()
+            scheduled.append(ScheduledKernel(export, kernel, applied=False, reason=str(error)))
+            continue
+        untouched.erase()
+        function.attributes["translation_info"] = lowering
+        scheduled.append(ScheduledKernel(export, kernel))
+    missing = set(kernels) - {s.kernel.key for s in scheduled if s.kernel is not None}
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise CompileError(f"kernels without code: {names}", hint="IREE dropped a planned dispatch")
+    return scheduled
+
+
+def verify_scheduled(kernel: Kernel, function: ir.Operation) -> None:
+    """Checks what the schedule made: no linalg op is left, and what multiplies does so in vector FMAs.
+
+    Raises:
+        ScheduleError: with the op that is left, or the FMAs that are missing.
+    """
+    where = f"layer {', '.join(filter(None, kernel.layers)) or kernel.key}"
+    left = find_ops(function, lambda op: op.name.startswith("linalg.") and op.name != "linalg.yield")
+    if left:
+        raise ScheduleError(f"{left[0].name} is left after schedule {kernel.choice.schedule}", where=where)
+    if kernel.kind in MULTIPLYING and not find_ops(function, lambda op: op.name in ("vector.fma", "vector.outerproduct")):
+        raise ScheduleError(f"no vector.fma after schedule {kernel.choice.schedule}", where=where)
+
+
+def _unscheduled(export: str, function: ir.Operation) -> ScheduledKernel:
+    named = find_ops(function, lambda op: "dlas.layer" in op.attributes)
+    layer = ir.StringAttr(named[0].attributes["dlas.layer"]).value if named else ""
+    reason = "no schedule for these ops: IREE's own code generation"
+    return ScheduledKernel(export, None, False, reason, _op_summary(function), layer)
+
+
+def _kernel_key(function: ir.Operation) -> str | None:
+    ops = find_ops(function, lambda op: "dlas.kernel" in op.attributes)
+    return ir.StringAttr(ops[0].attributes["dlas.kernel"]).value if ops else None
+
+
+def _op_summary(function: ir.Operation) -> str:
+    names = [op.name for op in find_ops(function, lambda op: op.name.startswith(("linalg.", "iree_linalg_ext.")))]
+    return " + ".join(name for name in names if name != "linalg.yield") or "data movement"
+
+
+def find_ops(root: ir.Operation, wanted: Callable[[ir.Operation], bool]) -> list[ir.Operation]:
+    """Every op under ``root`` that ``wanted`` takes, in order."""
+    found: list[ir.Operation] = []
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        if wanted(op.operation):
+            found.append(op.operation)
+        return ir.WalkResult.ADVANCE
+
+    root.walk(visit)
+    return found

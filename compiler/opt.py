@@ -1,0 +1,263 @@
+"""The library behind ``dlas opt``: run passes on a module and print it. This is what the lit tests drive.
+
+A pipeline is a list of pass names with options, ``dlas-fold-batch-norm{into-weights=false},canonicalize``. Names that
+are not in :mod:`dlas.passes.registry` go to MLIR's own pass manager of the same context, nested pipelines included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from dlas.errors import CompileError, DlasError, UsageError
+from dlas.passes import registry
+from dlas.passes.registry import CONTEXTS, ContextName, Note
+
+_PACKAGES: dict[ContextName, str] = {"torch-mlir": "torch_mlir", "iree": "iree.compiler"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One element of a pipeline: the text as written, and its name and options if the pass is ours."""
+
+    text: str
+    name: str
+    options: dict[str, str]
+
+    @property
+    def is_ours(self) -> bool:
+        return registry.is_registered(self.name)
+
+
+def parse_pipeline(text: str) -> list[Step]:
+    """Split a pipeline at its top-level commas.
+
+    Raises:
+        UsageError: brackets that do not match, an option without ``=``, or a ``dlas-`` name that does not exist.
+    """
+    steps = []
+    for part in _split(text, ",", text):
+        name, brace, rest = part.partition("{")
+        options: dict[str, str] = {}
+        if name.startswith("dlas-"):
+            if not registry.is_registered(name):
+                known = ", ".join(sorted(registry.passes()))
+                raise UsageError(f"unknown pass {name!r}", hint=f"known passes: {known}")
+            if brace:
+                options = _options(rest.removesuffix("}"), name)
+        steps.append(Step(part, name, options))
+    if not steps:
+        raise UsageError("the pass pipeline is empty")
+    return steps
+
+
+def _split(text: str, separator: str, whole: str) -> list[str]:
+    parts, depth, start = [], 0, 0
+    for position, char in enumerate(text):
+        depth += (char in "({[") - (char in ")}]")
+        if depth < 0:
+            break
+        if char == separator and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    if depth:
+        raise UsageError("brackets do not match", where=f"pipeline {whole!r}")
+    parts.append(text[start:])
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _options(text: str, name: str) -> dict[str, str]:
+    options = {}
+    for item in text.split():
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise UsageError(f"option {item!r} has no value", where=f"pass {name}", hint="write option=value")
+        options[key] = value
+    return options
+
+
+def choose_context(steps: Sequence[Step], wanted: ContextName | None) -> ContextName:
+    """The context that the passes of ours need; ``wanted``, else torch-mlir, if there are none.
+
+    Raises:
+        UsageError: passes of both contexts, or of the other one than ``wanted``.
+    """
+    needed: dict[str, list[str]] = {}
+    for step in steps:
+        if step.is_ours:
+            needed.setdefault(registry.passes()[step.name].context, []).append(step.name)  # type: ignore[attr-defined]
+    if len(needed) > 1:
+        parts = "; ".join(f"{context}: {', '.join(names)}" for context, names in sorted(needed.items()))
+        raise UsageError(f"passes of both contexts in one pipeline ({parts})", hint="run them one after the other")
+    found = cast(ContextName, next(iter(needed), wanted or "torch-mlir"))
+    if wanted is not None and found != wanted:
+        raise UsageError(f"--context {wanted}, but {needed[found][0]} runs in {found}")
+    return found
+
+
+def new_context(name: ContextName) -> Any:
+    """A fresh MLIR context of one of the two kinds.
+
+    IREE's is a compiler session's: a bare context of its bindings has the dialects but not the session's flags.
+    """
+    if name == "torch-mlir":
+        from dlas.compiler.frontends.model import new_context as torch_mlir_context
+
+        return torch_mlir_context()
+    from iree.compiler import ir
+
+    return ir.Context()
+
+
+def run(
+    source: str | bytes,
+    pass_pipeline: str = "",
+    *,
+    context: ContextName | None = None,
+    transform_script: str | bytes | None = None,
+    entry_point: str = "__transform_main",
+    where: str = "input",
+) -> tuple[Any, list[Note]]:
+    """Parse a module, run a pipeline and then a transform script on it.
+
+    Args:
+        source: MLIR text or bytecode.
+        pass_pipeline: see :func:`parse_pipeline`; may be empty if there is a script.
+        context: the context to use if no pass of ours decides.
+        transform_script: MLIR of a module with named sequences, applied in IREE's context.
+        entry_point: the named sequence to apply.
+        where: what to call the source in errors.
+
+    Returns:
+        The module and the notes of our passes.
+
+    Raises:
+        UsageError: a wrong pipeline, option or entry point.
+        CompileError: the source does not parse, or a pass or the script fails.
+    """
+    steps = parse_pipeline(pass_pipeline) if pass_pipeline.strip() or transform_script is None else []
+    if transform_script is not None and context is None and not any(step.is_ours for step in steps):
+        context = "iree"
+    chosen = choose_context(steps, context)
+    if transform_script is not None and chosen != "iree":
+        raise UsageError("a transform script runs in IREE's context", hint="leave --context and torch-mlir passes out")
+    ir = importlib.import_module(f"{_PACKAGES[chosen]}.ir")
+    notes: list[Note] = []
+    with new_context(chosen), ir.Location.unknown():
+        module = _parse(ir, source, where)
+        for step in steps:
+            if step.is_ours:
+                notes += registry.create(step.name, step.options).run(module)
+            else:
+                _run_native(ir, chosen, step.text, module)
+        if transform_script is not None:
+            _apply_script(ir, module, transform_script, entry_point)
+        try:
+            module.operation.verify()
+        except ir.MLIRError as error:
+            raise CompileError(f"the result does not verify: {_message(error)}", where=where) from error
+    return module, notes
+
+
+def _parse(ir: Any, source: str | bytes, where: str) -> Any:
+    try:
+        return ir.Module.parse(source)
+    except ir.MLIRError as error:
+        raise CompileError(f"does not parse as MLIR: {_message(error)}", where=where) from error
+
+
+def _message(error: Any) -> str:
+    if not error.error_diagnostics:
+        return str(error).splitlines()[0]
+    first = error.error_diagnostics[0]
+    return f"{first.message} at {str(first.location)[4:-1]}"
+
+
+def _run_native(ir: Any, context: ContextName, text: str, module: Any) -> None:
+    manager = importlib.import_module(f"{_PACKAGES[context]}.passmanager").PassManager
+    try:
+        parsed = manager.parse(text if text.startswith("builtin.module(") else f"builtin.module({text})")
+    except (ValueError, ir.MLIRError) as error:
+        known = ", ".join(sorted(registry.passes(context)))
+        raise UsageError(
+            f"unknown pass or wrong options in {text!r}", hint=f"MLIR's own in the {context} context, or one of: {known}"
+        ) from error
+    try:
+        parsed.run(module.operation)
+    except ir.MLIRError as error:
+        raise CompileError(_message(error), where=f"pass {text}") from error
+
+
+def _apply_script(ir: Any, module: Any, script: str | bytes, entry_point: str) -> None:
+    from iree.compiler.dialects.transform import interpreter
+
+    library = _parse(ir, script, "transform script")
+    sequences = {
+        op.operation.attributes["sym_name"].value: op
+        for op in library.body.operations
+        if op.operation.name == "transform.named_sequence"
+    }
+    if entry_point not in sequences:
+        known = ", ".join(sorted(sequences)) or "none"
+        raise UsageError(f"no named sequence @{entry_point}", where="transform script", hint=f"it has: {known}")
+    try:
+        interpreter.apply_named_sequence(module, sequences[entry_point], library)
+    except (ir.MLIRError, RuntimeError) as error:
+        text = _message(error) if isinstance(error, ir.MLIRError) else str(error)
+        raise CompileError(text, where=f"transform script @{entry_point}") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: ``python -m dlas.compiler.opt FILE --pass-pipeline=...``; the exit code."""
+    parser = argparse.ArgumentParser(prog="dlas-opt", description="Run passes on an MLIR module and print it.")
+    parser.add_argument("file", help="MLIR text or bytecode; - reads standard input")
+    parser.add_argument("--pass-pipeline", default="", metavar="PASSES")
+    parser.add_argument("--context", choices=CONTEXTS)
+    parser.add_argument("--transform-script", type=Path, metavar="FILE")
+    parser.add_argument("--entry-point", default="__transform_main", metavar="NAME")
+    parser.add_argument("--notes", action="store_true", help="print what the passes did and refused, as comments")
+    parser.add_argument("--elide", type=int, metavar="N", help="do not print constants of more than N elements")
+    options = parser.parse_args(arguments)
+    try:
+        print(run_file(**vars(options)), end="")
+    except DlasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def run_file(
+    file: str,
+    pass_pipeline: str = "",
+    *,
+    context: ContextName | None = None,
+    transform_script: Path | None = None,
+    entry_point: str = "__transform_main",
+    notes: bool = False,
+    elide: int | None = None,
+) -> str:
+    """:func:`run` on a file (``-``: standard input); the printed module, the notes before it as comments."""
+    script = None if transform_script is None else _read(str(transform_script))
+    module, done = run(
+        _read(file), pass_pipeline, context=context, transform_script=script, entry_point=entry_point, where=file
+    )
+    lines = []
+    if notes:
+        lines = [f"// {note}\n" for note in done]
+    return "".join(lines) + module.operation.get_asm(large_elements_limit=elide)
+
+
+def _read(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=file) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

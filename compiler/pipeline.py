@@ -1,0 +1,204 @@
+"""The pipeline: named stages from a model to an artifact."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from iree.compiler import ir
+
+from dlas.compiler import codegen
+from dlas.compiler.frontends import ImportedModel, canonicalise, import_model
+from dlas.compiler.targets import Target, load_target
+from dlas.errors import ArtifactError, UsageError
+from dlas.passes.blocked_layout import LayoutReport
+from dlas.runtime.artifact import Artifact, KernelRecord
+from dlas.schedules.knobs import VectorUnit
+from dlas.schedules.rules import Rules
+
+STAGES = ("import", "canonicalise", "optimise", "schedule", "codegen", "package")
+
+Progress = Callable[[str, int, int], None]  # (stage that starts, its number from 0, stages to run)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to compile.
+
+    Attributes:
+        stop_after: the last stage to run (one of :data:`STAGES`), None: all.
+        dump_ir: a folder that gets the module after each stage.
+        schedules: False leaves every kernel to IREE (the baseline of benchmarks).
+        parameters: where weights of at least ``parameters_threshold`` bytes go as an IREE parameter archive
+            (``.irpa``); None: all weights stay in the module.
+        parameters_threshold: bytes.
+        iree_flags: further flags of IREE's compiler.
+        progress: called when a stage starts.
+    """
+
+    stop_after: str | None = None
+    dump_ir: str | Path | None = None
+    schedules: bool = True
+    parameters: str | Path | None = None
+    parameters_threshold: int = 1024
+    iree_flags: tuple[str, ...] = ()
+    progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if self.stop_after is not None and self.stop_after not in STAGES:
+            raise UsageError(f"unknown stage {self.stop_after!r}", hint="stages: " + ", ".join(STAGES))
+        if self.parameters_threshold < 0:
+            raise UsageError(f"parameters_threshold={self.parameters_threshold} is negative")
+
+
+@dataclass
+class Compilation:
+    """The state that the stages hand on."""
+
+    model: Any
+    example_inputs: Any
+    target: Target
+    options: Options
+    imported: ImportedModel | None = None
+    module: Any = None  # IREE's context, from "optimise" on
+    layout: LayoutReport = field(default_factory=LayoutReport)
+    scheduled: list[codegen.ScheduledKernel] = field(default_factory=list)
+    vmfb: bytes = b""
+    artifact: Artifact | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> Compilation:
+        """Runs the stages up to ``options.stop_after``."""
+        last = self.options.stop_after or STAGES[-1]
+        names = STAGES[: STAGES.index(last) + 1]
+        with contextlib.ExitStack() as stack:
+            for number, name in enumerate(names):
+                if self.options.progress is not None:
+                    self.options.progress(name, number, len(names))
+                start = time.perf_counter()
+                _STAGES[name](self, stack)
+                self.stages[name] = time.perf_counter() - start
+                self._dump(name, number)
+        return self
+
+    # -- stages ----------------------------------------------------------------------------------------------------
+
+    def _import(self, stack: contextlib.ExitStack) -> None:
+        self.imported = import_model(self.model, self.example_inputs)
+
+    def _canonicalise(self, stack: contextlib.ExitStack) -> None:
+        assert self.imported is not None
+        self.imported = canonicalise(self.imported)
+
+    def _optimise(self, stack: contextlib.ExitStack) -> None:
+        assert self.imported is not None
+        self._session = codegen.CodegenSession(self.target, self._iree_flags())
+        stack.enter_context(self._session.context())
+        self.module = ir.Module.parse(self.imported.bytecode)
+        if self.options.schedules:
+            self.layout = codegen.lay_out(self.module, rules_for(self.target))
+            self.module.operation.verify()
+
+    def _schedule(self, stack: contextlib.ExitStack) -> None:
+        self._session.run_phases(self.module, first=None, last=codegen.SOURCES)
+        self.scheduled = codegen.schedule_kernels(self.module, self.layout.kernels)
+
+    def _codegen(self, stack: contextlib.ExitStack) -> None:
+        self.vmfb = self._session.run_phases(self.module, first=codegen.SOURCES, last=None).vm_bytecode()
+
+    def _package(self, stack: contextlib.ExitStack) -> None:
+        assert self.imported is not None
+        self.artifact = Artifact(
+            vmfb=self.vmfb,
+            inputs=self.imported.inputs,
+            outputs=self.imported.outputs,
+            target=self.target.to_dict(),
+            kernels=tuple(self._records()),
+            versions=versions(),
+            model=self.imported.name,
+            options={"schedules": self.options.schedules, "iree_flags": list(self.options.iree_flags)},
+            stages=self.stages,
+            parameters=Path(self.options.parameters) if self.options.parameters else None,
+        )
+
+    # -- details ---------------------------------------------------------------------------------------------------
+
+    def _iree_flags(self) -> list[str]:
+        flags = list(self.options.iree_flags)
+        if self.options.parameters is not None:
+            flags += [
+                f"--iree-parameter-export=model={self.options.parameters}",
+                f"--iree-parameter-export-minimum-size={self.options.parameters_threshold}",
+            ]
+        return flags
+
+    def _records(self) -> Iterator[KernelRecord]:
+        for item in self.scheduled:
+            kernel = item.kernel
+            if kernel is None:
+                yield KernelRecord(item.export, item.layer, item.ops, None, {}, item.reason, 0, 0)
+                continue
+            layers = ", ".join(dict.fromkeys(layer for layer in kernel.layers if layer))
+            choice = kernel.choice
+            yield KernelRecord(
+                item.export,
+                layers,
+                kernel.kind,
+                choice.schedule if item.applied else None,
+                dict(choice.knobs),
+                choice.reason if item.applied else item.reason,
+                kernel.flops,
+                kernel.bytes,
+            )
+
+    def _dump(self, name: str, number: int) -> None:
+        if self.options.dump_ir is None:
+            return
+        folder = Path(self.options.dump_ir)
+        if self.module is not None:
+            text = self.module.operation.get_asm(large_elements_limit=16, large_resource_limit=16)
+        else:
+            assert self.imported is not None
+            text = self.imported.parse().operation.get_asm(large_elements_limit=16, large_resource_limit=16)
+        if name == "package":
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{number}-{name}.mlir").write_text(text)
+        except OSError as error:
+            raise ArtifactError(f"cannot be written: {error.strerror or error}", where=str(folder)) from error
+
+
+_STAGES: dict[str, Callable[[Compilation, contextlib.ExitStack], None]] = {
+    "import": Compilation._import,
+    "canonicalise": Compilation._canonicalise,
+    "optimise": Compilation._optimise,
+    "schedule": Compilation._schedule,
+    "codegen": Compilation._codegen,
+    "package": Compilation._package,
+}
+
+
+def rules_for(target: Target) -> Rules:
+    """The default scheduling rules of a target."""
+    return Rules(VectorUnit(target.simd_lanes, target.vector_registers, target.fma_units, target.fma_latency))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that shape the code."""
+    found = {}
+    for package in ("dlas", "torch", "torch-mlir", "iree-base-compiler", "iree-base-runtime", "onnx", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+def compile_model(model: Any, example_inputs: Any, target: str | Path | Target, options: Options) -> Compilation:
+    """Runs the pipeline; see :func:`dlas.compiler.api.compile`."""
+    chosen = target if isinstance(target, Target) else load_target(target)
+    return Compilation(model, example_inputs, chosen, options).run()

@@ -1,0 +1,211 @@
+"""Build ``flow.dispatch.workgroups``: kernels whose content is settled before IREE forms dispatches.
+
+IREE outlines such an op as it stands, so the kernel that gets a schedule is the one that was planned: nothing is
+fused into it, and no dimension is collapsed. Works in IREE's context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from iree.compiler import ir
+
+_DYNAMIC = -(2**63)
+Offset = "int | ir.Value"
+BodyFn = Callable[["DispatchBody"], None]
+
+
+def affine_map(dims: int, results: Sequence[ir.AffineExpr]) -> ir.AffineMap:
+    """``(d0, ...) -> (results)`` without symbols."""
+    return ir.AffineMap.get(dims, 0, list(results))
+
+
+def tensor_type(shape: Sequence[int], element: ir.Type) -> ir.RankedTensorType:
+    """``tensor<shape x element>``."""
+    return ir.RankedTensorType.get(list(shape), element)
+
+
+def index_constant(value: int) -> ir.Value:
+    """An ``arith.constant`` of index type."""
+    index = ir.IndexType.get()
+    return ir.Operation.create(
+        "arith.constant", results=[index], attributes={"value": ir.IntegerAttr.get(index, value)}
+    ).result
+
+
+def float_constant(value: float, element: ir.Type) -> ir.Value:
+    """A scalar floating point ``arith.constant``."""
+    return ir.Operation.create(
+        "arith.constant", results=[element], attributes={"value": ir.FloatAttr.get(element, value)}
+    ).result
+
+
+def empty(shape: Sequence[int], element: ir.Type) -> ir.Value:
+    """``tensor.empty``."""
+    return ir.Operation.create("tensor.empty", results=[tensor_type(shape, element)]).result
+
+
+def generic(
+    inputs: Sequence[ir.Value],
+    outputs: Sequence[ir.Value],
+    maps: Sequence[ir.AffineMap],
+    iterators: str,
+    body: Callable[[Sequence[ir.Value]], Sequence[ir.Value]],
+    attributes: dict[str, ir.Attribute] | None = None,
+) -> list[ir.Value]:
+    """``linalg.generic``; ``iterators`` has one letter per dimension: ``p`` parallel, ``r`` reduction."""
+    kinds = {"p": "parallel", "r": "reduction"}
+    attrs: dict[str, ir.Attribute] = {
+        "indexing_maps": ir.ArrayAttr.get([ir.AffineMapAttr.get(m) for m in maps]),
+        "iterator_types": ir.ArrayAttr.get(
+            [ir.Attribute.parse(f"#linalg.iterator_type<{kinds[letter]}>") for letter in iterators]
+        ),
+        "operandSegmentSizes": ir.DenseI32ArrayAttr.get([len(inputs), len(outputs)]),
+        **(attributes or {}),
+    }
+    op = ir.Operation.create(
+        "linalg.generic",
+        results=[value.type for value in outputs],
+        operands=[*inputs, *outputs],
+        attributes=attrs,
+        regions=1,
+    )
+    elements = [_element(value.type) for value in (*inputs, *outputs)]
+    block = op.regions[0].blocks.append(*elements)
+    with ir.InsertionPoint(block):
+        results = body(list(block.arguments))
+        ir.Operation.create("linalg.yield", operands=list(results))
+    return list(op.results)
+
+
+def fill(value: ir.Value, output: ir.Value, role: str) -> ir.Value:
+    """``linalg.fill`` marked with ``dlas.role``."""
+    op = ir.Operation.create(
+        "linalg.fill",
+        results=[output.type],
+        operands=[value, output],
+        attributes={
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1]),
+            "dlas.role": ir.StringAttr.get(role),
+        },
+        regions=1,
+    )
+    element = _element(output.type)
+    block = op.regions[0].blocks.append(element, element)
+    with ir.InsertionPoint(block):
+        ir.Operation.create("linalg.yield", operands=[block.arguments[0]])
+    return op.result
+
+
+def _element(type: ir.Type) -> ir.Type:
+    return ir.RankedTensorType(type).element_type if isinstance(type, ir.RankedTensorType) else type
+
+
+class DispatchBody:
+    """What the builder of a kernel sees: its bindings and its workgroup id."""
+
+    def __init__(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], workgroup: ir.Value) -> None:
+        self.inputs, self.outputs, self.workgroup = list(inputs), list(outputs), workgroup
+
+    def affine(self, expression: ir.AffineExpr, operand: ir.Value | None = None) -> ir.Value:
+        """``affine.apply`` of a one-dimensional expression, of the workgroup id by default."""
+        return ir.Operation.create(
+            "affine.apply",
+            results=[ir.IndexType.get()],
+            operands=[self.workgroup if operand is None else operand],
+            attributes={"map": ir.AffineMapAttr.get(affine_map(1, [expression]))},
+        ).result
+
+    def load(
+        self, binding: ir.Value, offsets: Sequence[int | ir.Value], sizes: Sequence[int], shape: Sequence[int]
+    ) -> ir.Value:
+        """A slice of a binding; ``shape`` may drop unit dimensions of ``sizes``."""
+        static, dynamic = _split(offsets)
+        return ir.Operation.create(
+            "iree_tensor_ext.dispatch.tensor.load",
+            results=[tensor_type(shape, _binding_element(binding))],
+            operands=[binding, *dynamic],
+            attributes={
+                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0, len(dynamic), 0, 0]),
+                **_slice_attributes(static, sizes),
+            },
+        ).result
+
+    def store(
+        self, value: ir.Value, binding: ir.Value, offsets: Sequence[int | ir.Value], sizes: Sequence[int]
+    ) -> None:
+        """Writes ``value`` to a slice of an output binding."""
+        static, dynamic = _split(offsets)
+        ir.Operation.create(
+            "iree_tensor_ext.dispatch.tensor.store",
+            operands=[value, binding, *dynamic],
+            attributes={
+                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 0, len(dynamic), 0, 0]),
+                **_slice_attributes(static, sizes),
+            },
+        )
+
+
+def _split(offsets: Sequence[int | ir.Value]) -> tuple[list[int], list[ir.Value]]:
+    static = [offset if isinstance(offset, int) else _DYNAMIC for offset in offsets]
+    return static, [offset for offset in offsets if not isinstance(offset, int)]
+
+
+def _slice_attributes(offsets: Sequence[int], sizes: Sequence[int]) -> dict[str, ir.Attribute]:
+    return {
+        "static_offsets": ir.DenseI64ArrayAttr.get(list(offsets)),
+        "static_sizes": ir.DenseI64ArrayAttr.get(list(sizes)),
+        "static_strides": ir.DenseI64ArrayAttr.get([1] * len(sizes)),
+    }
+
+
+def _binding_element(binding: ir.Value) -> ir.Type:
+    # The bindings' Python type of a dispatch tensor is opaque; its text ends in "x<element>>>".
+    return ir.Type.parse(str(binding.type).rstrip(">").rsplit("x", 1)[-1])
+
+
+def create_dispatch(
+    workgroups: int, inputs: Sequence[ir.Value], results: Sequence[ir.RankedTensorType], build: BodyFn
+) -> list[ir.Value]:
+    """A ``flow.dispatch.workgroups`` over a 1-D grid at the current insertion point.
+
+    Args:
+        workgroups: number of workgroups.
+        inputs: tensors that the kernel reads.
+        results: types of the tensors that it writes.
+        build: emits the body.
+    """
+    workload = index_constant(workgroups)
+    op = ir.Operation.create(
+        "flow.dispatch.workgroups",
+        results=list(results),
+        operands=[workload, *inputs],
+        attributes={
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, len(inputs), 0, 0]),
+            "tied_operands": ir.Attribute.parse("[" + ", ".join(["-1 : index"] * len(results)) + "]"),
+        },
+        regions=2,
+    )
+    arguments = [_dispatch_tensor(value.type, "readonly") for value in inputs]
+    arguments += [_dispatch_tensor(type, "writeonly") for type in results]
+    block = op.regions[0].blocks.append(*arguments)
+    index = ir.IndexType.get()
+    with ir.InsertionPoint(block):
+        workgroup = ir.Operation.create(
+            "flow.dispatch.workgroup.id",
+            results=[index],
+            attributes={"dimension": ir.IntegerAttr.get(index, 0)},
+        ).result
+        bindings = list(block.arguments)
+        build(DispatchBody(bindings[: len(inputs)], bindings[len(inputs) :], workgroup))
+        ir.Operation.create("flow.return")
+    count = op.regions[1].blocks.append(index)
+    with ir.InsertionPoint(count):
+        one = index_constant(1)
+        ir.Operation.create("flow.return", operands=[count.arguments[0], one, one])
+    return list(op.results)
+
+
+def _dispatch_tensor(type: ir.Type, access: str) -> ir.Type:
+    return ir.Type.parse(f"!iree_tensor_ext.dispatch.tensor<{access}:{type}>")

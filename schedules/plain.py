@@ -1,0 +1,71 @@
+"""Schedules of kernels that only move or map data: elementwise, copy, pack, unpack, reduce."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dlas.dialects import TransformScript
+from dlas.errors import ScheduleError
+from dlas.schedules.frame import finish, tile_borders, tile_rows
+
+
+@dataclass(frozen=True)
+class PlainKnobs:
+    """Knobs of the plain schedules: ``ow`` pixels of a row per tile, ``block`` channels of a layout block."""
+
+    ow: int
+    block: int
+
+    def __post_init__(self) -> None:
+        if self.ow < 1:
+            raise ScheduleError(f"ow={self.ow} is not positive", where="plain")
+
+
+def elementwise(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScript:
+    """Elementwise ops on a blocked tensor.
+
+    before: for h, w, o:  out[h, w, o] = f(x[h, w, o], ...)
+    after:  for h: for w/OW:  out[h, w:w+OW] : vector<OW x B> = f(x[h, w:w+OW], ...)
+    """
+    script = TransformScript("elementwise")
+    tile_rows(script, extents["w"], min(knobs.ow, extents["w"]), epilogue=True)
+    tile_borders(script)
+    finish(script, contract=False)
+    return script
+
+
+def transpose(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScript:
+    """Pack (NCHW to blocked) and unpack: B x B transposes in registers.
+
+    before: for h, w, o:  out[h, w, o] = x[o, h, w]
+    after:  for h: for w/B:  out[h, w:w+B, :] : vector<B x B> = transpose(x[:, h, w:w+B])
+    """
+    script = TransformScript("transpose")
+    last = script.match_role("epilogue")
+    ow = min(knobs.ow, extents["w"])
+    row, column = (2, 3) if extents.get("unpack") else (1, 2)
+    sizes = [0, 0, 0, 0]
+    sizes[row] = 1
+    sizes[column] = ow if ow < extents["w"] else 0
+    _, loops = script.tile(last, sizes)
+    if ow < extents["w"] and extents["w"] % ow:
+        script.peel(loops[1])
+    script.cleanup()
+    tile_borders(script)
+    finish(script, contract=False)
+    script.lower_transposes()
+    return script
+
+
+def reduce(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScript:
+    """Reduction over height and width, lanes on channels.
+
+    before: for k, o, h, w:  out[k, o] += x[k, h, w, o]
+    after:  acc : vector<B>;  for h, w:  acc += x[h, w]
+    """
+    script = TransformScript("reduce")
+    script.tile(script.match_role("root"), [0, 0, 1, 1])
+    script.cleanup()
+    finish(script, contract=False)
+    return script

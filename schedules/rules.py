@@ -1,0 +1,151 @@
+"""The rule that picks a schedule per kernel from its shape and the target's vector unit, and applies it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from iree.compiler import ir
+from iree.compiler.dialects.transform import interpreter
+
+from dlas.dialects import TransformScript
+from dlas.errors import ScheduleError
+from dlas.passes.conv import ConvShape
+from dlas.passes.lower_lanes import lower_lanes
+from dlas.passes.plan import Choice, Kernel, Refusal
+from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile
+from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
+from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
+from dlas.schedules.plain import PlainKnobs, elementwise, reduce, transpose
+
+Step = Callable[[ir.Operation], Any] | TransformScript
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A line of the table: the knobs' class, the steps that apply it, and what it is for."""
+
+    knobs: type
+    steps: Callable[[Any, Mapping[str, int]], list[Step]]
+    summary: str
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "packed_conv": Schedule(
+        PackedConvKnobs,
+        lambda knobs, extents: [packed_conv(knobs, extents)],
+        "grouped, ordinary and pointwise convolutions in channel blocks (GSPC)",
+    ),
+    "lane_conv": Schedule(
+        LaneConvKnobs,
+        lambda knobs, extents: [lane_conv(knobs, extents), lower_lanes, lane_conv_finish()],
+        "depthwise and small-group convolutions by lane shuffles; pooling",
+    ),
+    "elementwise": Schedule(
+        PlainKnobs, lambda knobs, extents: [elementwise(knobs, extents)], "elementwise ops and copies in channel blocks"
+    ),
+    "transpose": Schedule(
+        PlainKnobs, lambda knobs, extents: [transpose(knobs, extents)], "pack and unpack at the blocked layout's edges"
+    ),
+    "reduce": Schedule(PlainKnobs, lambda knobs, extents: [reduce(knobs, extents)], "reductions over height and width"),
+}
+
+
+class Rules:
+    """The default policy for one vector unit."""
+
+    def __init__(self, unit: VectorUnit) -> None:
+        self.unit = unit
+        self.block = unit.lanes
+
+    def conv(self, shape: ConvShape) -> Choice | Refusal:
+        """The schedule of a convolution, or why none fits."""
+        block = self.block
+        if shape.dtype != "f32":
+            return Refusal(f"{shape.dtype} convolutions have no schedule (f32 has)")
+        c_pg, k_pg, groups = shape.c_per_group, shape.k_per_group, shape.groups
+        if groups > 1 and c_pg == k_pg and c_pg < block and block % c_pg == 0:
+            taps = shape.k_w
+            ow = lane_tile(self.unit, shape.out_w, taps)
+            kind = "depthwise" if c_pg == 1 else f"{c_pg} channels per group"
+            return Choice("lane_conv", {"ow": ow, "block": block}, f"{kind}: lanes on channels")
+        merge = self._merge(shape)
+        if merge is None:
+            return Refusal(
+                f"{groups} groups of {c_pg} to {k_pg} channels do not fill blocks of {block} by merging groups"
+            )
+        k_blocks = -(-(k_pg * merge) // block)
+        vectors, ow = register_tile(self.unit, k_blocks, shape.out_w)
+        knobs = {"t_o": vectors * block, "ow": ow, "block": block, "merge": merge}
+        reason = f"T_O={knobs['t_o']}, {vectors}x{ow} accumulators of {block} lanes"
+        if merge > 1:
+            reason += f", {merge} groups of {c_pg} channels merged"
+        if groups == 1 and c_pg < block:
+            knobs["direct"] = 1
+            reason += ", input read in NCHW"
+        return Choice("packed_conv", knobs, reason)
+
+    def _merge(self, shape: ConvShape) -> int | None:
+        """The fewest groups that fill blocks of both the input's and the output's channels when merged."""
+        if shape.groups == 1:
+            return 1
+        for merge in range(1, shape.groups + 1):
+            if shape.groups % merge == 0 and not (
+                merge * shape.c_per_group % self.block or merge * shape.k_per_group % self.block
+            ):
+                return merge
+        return None
+
+    def plain(self, kind: str, height: int, width: int) -> Choice:
+        """The schedule of a kernel without multiply-accumulates."""
+        if kind == "pooling":
+            return Choice("lane_conv", {"ow": lane_tile(self.unit, width, 0), "block": self.block}, "lanes on channels")
+        if kind in ("pack", "unpack"):
+            ow = min(self.block, width)
+            return Choice("transpose", {"ow": ow, "block": self.block}, f"{self.block}x{ow} transposes in registers")
+        if kind == "reduce":
+            return Choice("reduce", {"ow": 1, "block": self.block}, "lanes on channels")
+        return Choice("elementwise", {"ow": min(4, width), "block": self.block}, "lanes on channels")
+
+
+def knobs_of(choice: Choice) -> Any:
+    """The choice's knobs as the schedule's dataclass.
+
+    Raises:
+        ScheduleError: an unknown schedule or knob, or a value that cannot work.
+    """
+    schedule = SCHEDULES.get(choice.schedule)
+    if schedule is None:
+        raise ScheduleError(f"unknown schedule {choice.schedule!r}", hint="known: " + ", ".join(SCHEDULES))
+    known = {field.name for field in fields(schedule.knobs)}
+    unknown = sorted(set(choice.knobs) - known)
+    if unknown:
+        raise ScheduleError(
+            f"unknown knob {unknown[0]!r}", where=f"schedule {choice.schedule}", hint="known: " + ", ".join(sorted(known))
+        )
+    return schedule.knobs(**choice.knobs)
+
+
+def apply_schedule(kernel: Kernel, function: ir.Operation) -> None:
+    """Applies the kernel's schedule to its ``func.func`` in place.
+
+    Raises:
+        ScheduleError: a step does not apply, with the layers of the kernel and the interpreter's reason.
+    """
+    schedule = SCHEDULES[kernel.choice.schedule]
+    for step in schedule.steps(knobs_of(kernel.choice), kernel.extents):
+        if not isinstance(step, TransformScript):
+            step(function)
+            continue
+        script = step.module(function.context)
+        try:
+            interpreter.apply_named_sequence(function, script.body.operations[0], script)
+        except ValueError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ScheduleError(
+                f"schedule {kernel.choice.schedule} does not apply: {reason}",
+                where=f"layer {', '.join(layer for layer in kernel.layers if layer) or kernel.key}",
+                hint="knobs " + ", ".join(f"{k}={v}" for k, v in kernel.choice.knobs.items()),
+            ) from error
+    function.attributes["dlas.schedule"] = ir.StringAttr.get(kernel.choice.schedule)
