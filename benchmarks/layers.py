@@ -32,12 +32,8 @@ def grid(
     shapes: Sequence[tuple[int, int]] = SHAPES, groups: Sequence[int] = GROUPS, *, depth: int = 1, stride: int = 1
 ) -> list[str]:
     """The specs of the grid: conv 3x3 (padding 1, bias) and ReLU, ``depth`` times, for every shape and group count."""
-    return [
-        f"layer:c={c},h={h},groups={g},k=3,stride={stride},depth={depth}"
-        for c, h in shapes
-        for g in groups
-        if c % g == 0
-    ]
+    rest = (f",depth={depth}" if depth > 1 else "") + (f",stride={stride}" if stride > 1 else "")
+    return [f"layer:c={c},h={h},groups={g}{rest}" for c, h in shapes for g in groups if c % g == 0]
 
 
 def geometric_means(report: BenchReport) -> dict[str, float]:

@@ -34,7 +34,6 @@ class WorkerProcess:
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
         self._log = log
-        self._stopped = False
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "dlas.benchmarks.worker"],
@@ -53,7 +52,6 @@ class WorkerProcess:
         """
         assert self._process.stdin is not None
         self._signal(signal.SIGCONT)
-        self._stopped = False
         try:
             self._process.stdin.write(json.dumps({"op": op, **arguments}).encode() + b"\n")
             self._process.stdin.flush()
@@ -66,7 +64,6 @@ class WorkerProcess:
         if not line.endswith(b"\n"):
             raise WorkerError(f"{self._death()} in {op}", dead=True)
         self._signal(signal.SIGSTOP)
-        self._stopped = True
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"], dead=False)

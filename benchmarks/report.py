@@ -97,7 +97,7 @@ class BenchReport:
         timed = [row for row in self.rows if row.median_ms is not None]
         peers = [p for p in dict.fromkeys(row.peer for row in self.rows) if any(row.peer == p for row in timed)]
         width = 0.8 / max(len(peers), 1)
-        figure = Figure(figsize=(max(5.0, 1.5 + 0.45 * len(models) * max(len(peers), 1)), 4.5), layout="constrained")
+        figure = Figure(figsize=(max(5.0, 1.5 + 0.45 * len(models) * max(len(peers), 1)), 5.0), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         for index, peer in enumerate(peers):
@@ -107,10 +107,10 @@ class BenchReport:
             ratios = [self.ratio(row) for row in mine]
             axes.bar_label(bars, ["" if r is None else f"{r:.2f}x" for r in ratios], rotation=90, padding=3, fontsize=7)
         slanted = len(models) > 2
-        axes.set_xticks(range(len(models)), models, rotation=20 * slanted, ha="right" if slanted else "center")
+        axes.set_xticks(range(len(models)), models, rotation=30 * slanted, ha="right" if slanted else "center")
         axes.set_ylabel("median ms per call")
         axes.set_yscale("log")
-        axes.margins(y=0.2)
+        axes.margins(y=0.25)
         axes.set_title(f"Time per call (labels: time / {OURS})")
         if peers:
             figure.legend(fontsize=8, ncols=4, loc="outside lower center")

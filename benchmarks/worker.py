@@ -5,10 +5,12 @@ It answers one line of JSON on stdout for each line of JSON on stdin; whatever l
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -108,6 +110,13 @@ def describe(error: Exception) -> str:
     return first if isinstance(error, DlasError) else f"{type(error).__name__}: {first}".rstrip(": ")
 
 
+def die_with_parent() -> None:
+    """Have the kernel end this process when the runner dies: a stopped one would not see its stdin end."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 def serve(handlers: Server) -> None:
     """Answer requests until stdin ends."""
     with os.fdopen(os.dup(1), "w") as channel:
@@ -124,4 +133,5 @@ def serve(handlers: Server) -> None:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     serve(Server())

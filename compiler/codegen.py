@@ -45,6 +45,16 @@ _AFTER_SCHEDULE = (
 _COMMON_FLAGS = ("--iree-opt-level=O2", "--iree-input-type=none")
 
 
+# What runs on a planned kernel that its schedule does not fit: plain loops. IREE's own strategies are no choice here,
+# because they would distribute a kernel anew whose workgroups are already settled.
+_WITHOUT_SCHEDULE = (
+    "iree-codegen-llvmcpu-bufferization-pipeline",
+    "convert-linalg-to-loops",
+    "canonicalize",
+    "cse",
+    "iree-codegen-llvmcpu-vector-lowering-pipeline",
+)
+
 _DIALECTS = ("affine", "arith", "flow", "iree_codegen", "iree_tensor_ext", "linalg", "scf", "tensor", "vector")
 
 
@@ -178,15 +188,12 @@ def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
 def schedule_kernels(module: ir.Module, kernels: dict[str, Kernel]) -> list[ScheduledKernel]:
     """Applies each kernel's schedule at the ``executable-sources`` phase and sets how the rest is lowered.
 
-    A kernel that its schedule does not fit keeps IREE's own code generation, and its record says why.
+    A kernel that its schedule does not fit becomes plain loops, and its record says why.
 
     Raises:
         CompileError: a planned kernel is missing.
     """
-    lowering = ir.Attribute.parse(
-        "#iree_codegen.translation_info<pipeline = #iree_codegen.pass_pipeline<"
-        f'"{",".join(_AFTER_SCHEDULE)}">>'
-    )
+    lowering, loops = _translation_info(_AFTER_SCHEDULE), _translation_info(_WITHOUT_SCHEDULE)
     scheduled: list[ScheduledKernel] = []
     for function in find_ops(module.operation, lambda op: op.name == "func.func"):
         export = ir.StringAttr(function.attributes["sym_name"]).value
@@ -195,12 +202,13 @@ def schedule_kernels(module: ir.Module, kernels: dict[str, Kernel]) -> list[Sche
             scheduled.append(_unscheduled(export, function))
             continue
         kernel = kernels[key]
-        untouched = function.clone().operation
+        untouched = function.clone(ip=ir.InsertionPoint(function)).operation
         try:
             apply_schedule(kernel, function)
             verify_scheduled(kernel, function)
         except ScheduleError as error:
             function.erase()
+            untouched.attributes["translation_info"] = loops
             scheduled.append(ScheduledKernel(export, kernel, applied=False, reason=str(error)))
             continue
         untouched.erase()
@@ -211,6 +219,12 @@ def schedule_kernels(module: ir.Module, kernels: dict[str, Kernel]) -> list[Sche
         names = ", ".join(sorted(missing))
         raise CompileError(f"kernels without code: {names}", hint="IREE dropped a planned dispatch")
     return scheduled
+
+
+def _translation_info(passes: Sequence[str]) -> ir.Attribute:
+    return ir.Attribute.parse(
+        f'#iree_codegen.translation_info<pipeline = #iree_codegen.pass_pipeline<"{",".join(passes)}">>'
+    )
 
 
 def verify_scheduled(kernel: Kernel, function: ir.Operation) -> None:

@@ -6,7 +6,6 @@ are not in :mod:`dlas.passes.registry` go to MLIR's own pass manager of the same
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
@@ -14,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from dlas.errors import CompileError, DlasError, UsageError
+from dlas.errors import CompileError, UsageError
 from dlas.passes import registry
-from dlas.passes.registry import CONTEXTS, ContextName, Note
+from dlas.passes.registry import ContextName, Note
 
 _PACKAGES: dict[ContextName, str] = {"torch-mlir": "torch_mlir", "iree": "iree.compiler"}
 
@@ -103,7 +102,7 @@ def choose_context(steps: Sequence[Step], wanted: ContextName | None) -> Context
 def new_context(name: ContextName) -> Any:
     """A fresh MLIR context of one of the two kinds.
 
-    IREE's is a compiler session's: a bare context of its bindings has the dialects but not the session's flags.
+    IREE's has its dialects and passes, but no compiler session behind it: nothing here generates code.
     """
     if name == "torch-mlir":
         from dlas.compiler.frontends.model import new_context as torch_mlir_context
@@ -185,7 +184,8 @@ def _run_native(ir: Any, context: ContextName, text: str, module: Any) -> None:
     except (ValueError, ir.MLIRError) as error:
         known = ", ".join(sorted(registry.passes(context)))
         raise UsageError(
-            f"unknown pass or wrong options in {text!r}", hint=f"MLIR's own in the {context} context, or one of: {known}"
+            f"unknown pass or wrong options in {text!r}",
+            hint=f"MLIR's own in the {context} context, or one of: {known}",
         ) from error
     try:
         parsed.run(module.operation)
@@ -210,25 +210,6 @@ def _apply_script(ir: Any, module: Any, script: str | bytes, entry_point: str) -
     except (ir.MLIRError, RuntimeError) as error:
         text = _message(error) if isinstance(error, ir.MLIRError) else str(error)
         raise CompileError(text, where=f"transform script @{entry_point}") from error
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command: ``python -m dlas.compiler.opt FILE --pass-pipeline=...``; the exit code."""
-    parser = argparse.ArgumentParser(prog="dlas-opt", description="Run passes on an MLIR module and print it.")
-    parser.add_argument("file", help="MLIR text or bytecode; - reads standard input")
-    parser.add_argument("--pass-pipeline", default="", metavar="PASSES")
-    parser.add_argument("--context", choices=CONTEXTS)
-    parser.add_argument("--transform-script", type=Path, metavar="FILE")
-    parser.add_argument("--entry-point", default="__transform_main", metavar="NAME")
-    parser.add_argument("--notes", action="store_true", help="print what the passes did and refused, as comments")
-    parser.add_argument("--elide", type=int, metavar="N", help="do not print constants of more than N elements")
-    options = parser.parse_args(arguments)
-    try:
-        print(run_file(**vars(options)), end="")
-    except DlasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
 
 
 def run_file(
@@ -257,7 +238,3 @@ def _read(file: str) -> bytes:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=file) from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

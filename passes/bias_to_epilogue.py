@@ -30,8 +30,9 @@ from dlas.passes.generics import (
     element_type,
     erase_dead,
     layer_of,
-    replace_uses_except,
+    redirect,
     shape_of,
+    uses_of,
     walk,
 )
 from dlas.passes.registry import Note, register
@@ -132,7 +133,7 @@ class BiasToEpilogue:
         if isinstance(plan.vector, np.ndarray) and not plan.vector.any():
             return "an init of zeros became a fill"
         value = plan.product.value
-        rank = len(shape_of(value))
+        uses, rank = uses_of(value), len(shape_of(value))
         with ir.InsertionPoint.after(defining_op(value)):
             bias = plan.vector
             if isinstance(bias, np.ndarray):
@@ -144,7 +145,7 @@ class BiasToEpilogue:
                 lambda arguments: binary("arith.addf", *arguments),
                 layer_from=op,
             )
-        replace_uses_except(value, result)
+        redirect(uses, result)
         return "the bias is added after the convolution"
 
 
@@ -164,6 +165,7 @@ def _zero_like(init: Any, op: Any) -> Any:
 
 def _add_whole(op: Any, init: Any) -> None:
     result = op.results[0]
+    uses = uses_of(result)
     index = tuple(range(len(shape_of(result))))
     with bindings(op).InsertionPoint.after(op):
         total = build_elementwise(
@@ -173,4 +175,4 @@ def _add_whole(op: Any, init: Any) -> None:
             layer_from=op,
         )
     copy_layer(op, defining_op(total))
-    replace_uses_except(result, total)
+    redirect(uses, total)

@@ -10,7 +10,8 @@
 - The bias, with what a batch norm left of itself, is ONE ``linalg.generic`` after the convolution (after the
   collapse_shape of a grouped one): ``arith.addf`` of a constant ``tensor<C>`` with map ``(d0,d1,d2,d3) -> (d1)``.
 - A batch norm that could not go into weights is ONE ``linalg.generic`` ``x * s + h``, two such constants.
-- ``linalg.matmul`` has its constant weights as ``KxN``; its bias is a generic with map ``(d0,d1) -> (d1)``.
+- ``linalg.matmul`` has its constant weights as ``KxN`` (batches are flattened into its rows); its bias is a generic
+  with map ``(d0,d1) -> (d1)``, or ``(d0,d1,d2) -> (d2)`` after a ``tensor.expand_shape`` back to batches.
 - Everything elementwise is a ``linalg.generic`` whose maps are the identity or a projection of it; an operand that is
   one number is a scalar in the body.
 - Pooling is ``linalg.pooling_nchw_*``; means are generics with reduction loops.
@@ -29,6 +30,7 @@ PIPELINE: tuple[str, ...] = (
     "dlas-name-layers",
     "canonicalize",
     "dlas-fold-constants",
+    "dlas-flatten-batch-matmul",
     "dlas-bias-to-epilogue",
     "dlas-fold-batch-norm",
     "canonicalize",

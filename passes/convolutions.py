@@ -129,15 +129,18 @@ def producer_of(value: Any) -> Product | None:
 
 
 def is_plain(op: Any) -> bool:
-    """Whether a matmul has the default maps (both operands row by column); True for the other operations."""
-    if op.name != "linalg.matmul" or "indexing_maps" not in op.attributes:
+    """Whether a matmul or batch_matmul reads its operands row by column; True for the other operations."""
+    if op.name not in _PLAIN_MAPS or "indexing_maps" not in op.attributes:
         return True
-    maps = [str(part) for part in bindings(op).ArrayAttr(op.attributes["indexing_maps"])]
-    return maps == [
-        "affine_map<(d0, d1, d2) -> (d0, d2)>",
-        "affine_map<(d0, d1, d2) -> (d2, d1)>",
-        "affine_map<(d0, d1, d2) -> (d0, d1)>",
-    ]
+    return [str(part) for part in bindings(op).ArrayAttr(op.attributes["indexing_maps"])] == _PLAIN_MAPS[op.name]
+
+
+_PLAIN_MAPS: dict[str, list[str]] = {
+    "linalg.matmul": [f"affine_map<(d0, d1, d2) -> ({dims})>" for dims in ("d0, d2", "d2, d1", "d0, d1")],
+    "linalg.batch_matmul": [
+        f"affine_map<(d0, d1, d2, d3) -> ({dims})>" for dims in ("d0, d1, d3", "d0, d3, d2", "d0, d1, d2")
+    ],
+}
 
 
 def scaled_weights(op: Any, scale: np.ndarray) -> np.ndarray | None:

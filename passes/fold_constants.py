@@ -284,6 +284,8 @@ def _evaluate_op(op: Any, values: dict[Any, np.ndarray], output: Any, extents: t
         dim = op.attributes["dim"].value
         values[op.results[0]] = to_loops(np.arange(extents[dim]), (dim,), len(extents))
         return True
+    if op.name == "arith.constant":  # read where it is used
+        return True
     if output in list(op.operands):
         return False
     if op.name == "tensor.extract":

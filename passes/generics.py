@@ -256,12 +256,15 @@ def replace(op: Any, value: Any) -> None:
     op.operation.erase()
 
 
-def replace_uses_except(value: Any, replacement: Any) -> None:
-    """Put ``replacement`` in every use of ``value`` but those of the operation that makes ``replacement``."""
-    keep = defining_op(replacement)
-    for use in list(value.uses):
-        if use.owner.operation != keep:
-            use.owner.operation.operands[use.operand_number] = replacement
+def uses_of(value: Any) -> list[tuple[Any, int]]:
+    """The uses of a value as they are now: operation and operand position."""
+    return [(use.owner.operation, use.operand_number) for use in value.uses]
+
+
+def redirect(uses: Sequence[tuple[Any, int]], replacement: Any) -> None:
+    """Make ``uses``, taken before ``replacement`` was built from the value they are of, read ``replacement``."""
+    for op, position in uses:
+        op.operands[position] = replacement
 
 
 def erase_dead(module: Any) -> None:

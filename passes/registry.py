@@ -61,6 +61,7 @@ _MODULES = [
     "dlas.passes.fold_constants",
     "dlas.passes.bias_to_epilogue",
     "dlas.passes.fold_batch_norm",
+    "dlas.passes.flatten_batch_matmul",
 ]
 
 

@@ -130,12 +130,7 @@ def inline_resources(module: Any) -> int:
         FrontendError: a resource has no data, or not as much as its type says.
     """
     ir = bindings(module)
-    holders = [
-        (op, key)
-        for op in walk(module)
-        for key in op.attributes
-        if isinstance(op.attributes[key], ir.DenseResourceElementsAttr)
-    ]
+    holders = [(op, key) for op in walk(module) for key in op.attributes if _is_resource(ir, op.attributes[key])]
     if not holders:
         return 0
     buffer = io.BytesIO()
@@ -151,15 +146,29 @@ def inline_resources(module: Any) -> int:
     return len(holders)
 
 
+def _is_resource(ir: Any, attribute: Any) -> bool:
+    # The bindings leave this kind of attribute without a class of its own; a cast says what it is. (Printing one
+    # would do too, but prints every element of the other kinds.)
+    if type(attribute) is not ir.Attribute:
+        return False
+    try:
+        ir.DenseResourceElementsAttr(attribute)
+    except ValueError:
+        return False
+    return True
+
+
 def _to_dense(ir: Any, attribute: Any, blobs: dict[str, memoryview]) -> Any | None:
     match = _RESOURCE_NAME.match(str(attribute))
     name = "" if match is None else match.group(1).strip('"')
-    kind = ir.RankedTensorType(attribute.type)
+    kind = ir.RankedTensorType(ir.DenseResourceElementsAttr(attribute).type)
     dtype = _STORAGE.get(str(kind.element_type)) or numpy_dtype(kind.element_type)
     if dtype is None:
         return None
     if name not in blobs:
-        raise FrontendError(f"the module has no data for its resource {name!r}", hint="was it printed with elided constants?")
+        raise FrontendError(
+            f"the module has no data for its resource {name!r}", hint="was it printed with elided constants?"
+        )
     expected = dtype.itemsize * math.prod(kind.shape)
     if len(blobs[name]) != expected:
         raise FrontendError(f"resource {name!r} has {len(blobs[name])} bytes, {kind} needs {expected}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -259,10 +260,9 @@ def _load_module(artifact: Artifact, device: Device, where: str) -> tuple[rt.VmC
             modules.append(rt.create_io_parameters_module(instance(), index.create_provider(scope="model")))
         context = rt.VmContext(instance(), [*modules, module])
     except (RuntimeError, ValueError) as error:
-        target = artifact.target.get("name") or artifact.target.get("triple") or "unknown"
-        raise ArtifactError(
-            f"cannot be loaded on {device.name}: {first_line(error)}", where=where, hint=f"its target is {target}"
-        ) from error
+        wanted = re.search(r'#hal\.executable\.target<"([^"]+)", "([^"]+)"', str(error))
+        reason = f"its code is for {wanted[1]} ({wanted[2]})" if wanted else first_line(error)
+        raise ArtifactError(f"cannot be loaded on {device.name}: {reason}", where=where) from error
     return context, module.lookup_function(artifact.function)
 
 

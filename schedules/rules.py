@@ -142,7 +142,7 @@ def apply_schedule(kernel: Kernel, function: ir.Operation) -> None:
         try:
             interpreter.apply_named_sequence(function, script.body.operations[0], script)
         except ValueError as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = " ".join(str(error).split())
             raise ScheduleError(
                 f"schedule {kernel.choice.schedule} does not apply: {reason}",
                 where=f"layer {', '.join(layer for layer in kernel.layers if layer) or kernel.key}",

@@ -91,4 +91,6 @@ def _import_named(
             return import_onnx(load_onnx(path), name, dynamic=dynamic)
         case ".mlir" | ".mlirbc":
             return import_mlir_bytes(path.read_bytes(), name, where=text)
-    raise FrontendError(f"unknown kind of file {path.suffix or text!r}", where=text, hint=f"supported: {SUPPORTED}")
+    raise FrontendError(
+        f"unknown kind of file {path.suffix or 'without a suffix'}", where=text, hint=f"supported: {SUPPORTED}"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from dlas.errors import FrontendError, UnsupportedOpError
@@ -19,8 +20,14 @@ _OPERATOR_NAME = re.compile(r'name = "((?:torch|onnx|quantized|tensorrt|_c10d_fu
 _OP_NAME = re.compile(r'"?((?:torch|onnx|tm_tensor|linalg|tensor)\.[\w.]+)"?')
 
 
-def lower(module: Any, *pipelines: str, model: str) -> None:
+def lower(module: Any, *pipelines: str, model: str, operators: Mapping[str, str] | None = None) -> None:
     """Run pass pipelines on a torch-dialect module in place.
+
+    Args:
+        module: what the importer made.
+        pipelines: of torch-mlir's passes, in order.
+        model: the model's name, for errors.
+        operators: what the model itself calls the operator of each layer, if that is not torch's name.
 
     Raises:
         UnsupportedOpError: an operation does not lower; the error names it, its layer and what to do.
@@ -45,19 +52,24 @@ def lower(module: Any, *pipelines: str, model: str) -> None:
             for pipeline in pipelines:
                 PassManager.parse(f"builtin.module({pipeline})").run(module.operation)
     except (ir.MLIRError, RuntimeError) as error:
-        raise _explain(diagnostics, model, error) from error
+        raise _explain(diagnostics, model, error, operators or {}) from error
     finally:
         handler.detach()
         context.emit_error_diagnostics = emitted
 
 
-def _explain(diagnostics: list[tuple[str, str | None]], model: str, error: Exception) -> FrontendError:
+def _explain(
+    diagnostics: list[tuple[str, str | None]], model: str, error: Exception, operators: Mapping[str, str]
+) -> FrontendError:
     """The first diagnostic that names an operation, in one sentence."""
     for text, layer in diagnostics:
         match = _OPERATOR_NAME.search(text) or _OP_NAME.search(text)
         if match is None:
             continue
         name = match.group(1)
+        own = operators.get(layer or "")
+        if own is not None and not name.endswith(f".{own}"):
+            name = f"{own} ({name})"
         where = f"layer {layer}" if layer else model
         summary = text.splitlines()[0]
         reason = "" if "failed to legalize" in summary else f": {_shorten(summary)}"

@@ -6,8 +6,10 @@ import io
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dlas.errors import FrontendError
+from dlas.errors import FrontendError, UnsupportedOpError
 from dlas.passes.canonical import canonicalise_module
+from dlas.passes.generics import walk
+from dlas.passes.name_layers import layer_from_location
 from dlas.passes.registry import Note
 from dlas.runtime.artifact import TensorSpec
 
@@ -33,7 +35,7 @@ class ImportedModel:
     notes: tuple[Note, ...] = field(default=(), repr=False)
 
     def parse(self) -> Any:
-        """The module, in a torch-mlir context of its own."""
+        """The module, in a torch-mlir context of its own. Hold on to it: its operations do not keep it alive."""
         with new_context():
             return _ir().Module.parse(self.bytecode)
 
@@ -89,9 +91,7 @@ def tensor_spec(name: str, mlir_type: Any) -> TensorSpec:
         raise FrontendError(
             f"element type {element}", where=name, hint="supported: " + ", ".join(sorted(set(_NUMPY_NAMES)))
         )
-    shape = tuple(
-        -1 if mlir_type.is_dynamic_dim(dim) else mlir_type.get_dim_size(dim) for dim in range(mlir_type.rank)
-    )
+    shape = tuple(-1 if mlir_type.is_dynamic_dim(dim) else mlir_type.get_dim_size(dim) for dim in range(mlir_type.rank))
     return TensorSpec(name, shape, _NUMPY_NAMES[element])
 
 
@@ -101,13 +101,19 @@ def finish(
     input_names: list[str] | None = None,
     output_names: list[str] | None = None,
 ) -> ImportedModel:
-    """Bytecode and signature of a lowered module with one public function, which becomes ``@main``."""
+    """Bytecode and signature of a lowered module with one public function, which becomes ``@main``.
+
+    Raises:
+        FrontendError: not exactly one public function, or one that takes or gives something else than tensors.
+        UnsupportedOpError: an operation of a dialect that the compiler does not read.
+    """
     ir = _ir()
     functions = [op.operation for op in module.body.operations if op.operation.name == "func.func"]
     public = [op for op in functions if _visibility(op) != "private"]
     if len(public) != 1:
         names = ", ".join("@" + op.attributes["sym_name"].value for op in public) or "none"
         raise FrontendError(f"{len(public)} public functions ({names})", where=name, hint="it needs exactly one")
+    _check_dialects(module, name)
     function = public[0]
     kind = function.attributes["function_type"].value
     with module.context:
@@ -115,6 +121,20 @@ def finish(
     inputs = _specs("input", list(kind.inputs), input_names)
     outputs = _specs("output", list(kind.results), output_names)
     return ImportedModel(to_bytecode(module), inputs, outputs, name)
+
+
+def _check_dialects(module: Any, name: str) -> None:
+    """Refuse what torch-mlir lowers to operations of its own (sorts, scans, scatters), which IREE cannot read."""
+    for op in walk(module):
+        if op.name.partition(".")[0] not in _DIALECTS:
+            layer = layer_from_location(op.location)
+            raise UnsupportedOpError(
+                f"this layer lowers to {op.name}, which is not linalg", where=f"layer {layer}" if layer else name,
+                hint="rewrite it with operations that lower to linalg, or cut the model before it",
+            )  # fmt: skip
+
+
+_DIALECTS = frozenset({"builtin", "func", "arith", "math", "linalg", "tensor", "scf", "cf", "complex", "ml_program"})
 
 
 def _visibility(op: Any) -> str:

@@ -53,7 +53,8 @@ def import_onnx(model: onnx.ModelProto, name: str, *, dynamic: bool = False) -> 
         onnx_importer.NodeImporter.define_function(info.main_graph, module.operation).import_all()
     except (onnx_importer.OnnxImportError, KeyError, ValueError, TypeError, AssertionError, EncodeError) as error:
         raise FrontendError(f"torch-mlir cannot import the graph: {_first_line(error)}", where=name) from error
-    lower(module, ONNX_TO_BACKEND, BACKEND_TO_LINALG, model=name)
+    operators = {node.name: node.op_type for node in model.graph.node}
+    lower(module, ONNX_TO_BACKEND, BACKEND_TO_LINALG, model=name, operators=operators)
     inputs = list(info.main_graph.input_map)
     return finish(module, name, inputs, [output.name for output in model.graph.output])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnx
-from onnx import numpy_helper, shape_inference, version_converter
+from onnx import shape_inference, version_converter
 
 from dlas.errors import FrontendError
 
@@ -84,11 +84,6 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
             name = f"{base}#{number}"
         taken.add(name)
         node.name = name
-
-
-def constant_arrays(graph: onnx.GraphProto) -> dict[str, object]:
-    """The graph's initialisers as arrays."""
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
 def _first_line(error: Exception) -> str:

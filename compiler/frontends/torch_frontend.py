@@ -120,6 +120,9 @@ def load_pt2(path: Path) -> ExportedProgram:
 
 def import_program(program: ExportedProgram, name: str) -> ImportedModel:
     """Import an exported program; the program itself is left as it is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = program.run_decompositions(_decompositions())
     signature = program.graph_signature
     for kind, written in (("buffer", signature.buffers_to_mutate), ("input", signature.user_inputs_to_mutate)):
         if written:
@@ -128,10 +131,6 @@ def import_program(program: ExportedProgram, name: str) -> ImportedModel:
                 f"the model writes its {kind} {target!r}", where=name,
                 hint="return the new value as an output instead; batch norms write theirs in training mode",
             )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = program.run_decompositions(_decompositions())
-    signature = program.graph_signature
     # The importer looks for buffers in the state dict only, where non-persistent ones are not.
     missing = {key: program.constants[key] for key in signature.inputs_to_buffers.values() if key in program.constants}
     view = SimpleNamespace(

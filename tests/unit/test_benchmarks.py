@@ -5,6 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
+import subprocess
+import sys
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -174,6 +178,23 @@ def test_worker_that_does_not_answer_in_time_is_killed(tmp_path: Path) -> None:
         assert caught.value.dead and worker._process.poll() is not None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
+def test_stopped_worker_does_not_outlive_a_killed_runner(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from dlas.benchmarks.process import WorkerProcess;"
+        f"worker = WorkerProcess({{}}, Path({str(tmp_path / 'log')!r})); worker.request('memory', timeout_s=60);"
+        "print(worker._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    runner = subprocess.run([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+    worker = Path(f"/proc/{int(runner.stdout)}/status")
+    deadline = time.monotonic() + 10
+    while worker.exists() and "State:\tZ" not in worker.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not worker.exists() or "State:\tZ" in worker.read_text()
+
+
 def test_relative_error() -> None:
     y64 = np.array([1.0, -4.0])
     assert max_relative_error([np.array([1.0, -4.4], np.float32)], [y64]) == pytest.approx(0.1)
@@ -209,8 +230,8 @@ def test_onnx_inputs_need_static_shapes(tmp_path: Path) -> None:
 def test_layer_grid() -> None:
     specs = grid()
     assert len(specs) == 35 and len(set(specs)) == 35
-    assert specs[0] == "layer:c=32,h=32,groups=1,k=3,stride=1,depth=1"
-    assert grid([(64, 16)], [4], depth=4) == ["layer:c=64,h=16,groups=4,k=3,stride=1,depth=4"]
+    assert specs[0] == "layer:c=32,h=32,groups=1"
+    assert grid([(64, 16)], [4], depth=4) == ["layer:c=64,h=16,groups=4,depth=4"]
     assert all(resolve(spec).kind == "zoo" for spec in specs)
 
 

@@ -41,6 +41,15 @@ def replaceable_conv3x3(c_in: int, c_out: int, stride: int, groups: Groups) -> n
     )
 
 
+class ResidualBlock(nn.Module):
+    """A block that adds a branch to its input."""
+
+    @property
+    def branch_end(self) -> nn.Module | None:
+        """The last layer with weights of the branch; None where the block has no sum."""
+        raise NotImplementedError
+
+
 class Head(nn.Module):
     """Global average pooling and the classifier: (N, C, H, W) -> (N, classes)."""
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from .blocks import Head, conv
+from .blocks import Head, ResidualBlock, conv
 
 STAGES = (
     (1, 3, 1, 16, 1),
@@ -35,7 +35,7 @@ class SqueezeExcitation(nn.Module):
         return x * self.gate(self.expand(self.act(self.reduce(self.pool(x)))))
 
 
-class MBConv(nn.Module):
+class MBConv(ResidualBlock):
     """Expansion, depthwise, squeeze-and-excitation (a quarter of the block's input channels), linear projection."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, expansion: int) -> None:
@@ -54,6 +54,10 @@ class MBConv(nn.Module):
         )
         self.layers = nn.Sequential(layers)
         self.residual = stride == 1 and c_in == c_out
+
+    @property
+    def branch_end(self) -> nn.Module | None:
+        return self.layers.get_submodule("project_bn") if self.residual else None
 
     def forward(self, x):
         y = self.layers(x)

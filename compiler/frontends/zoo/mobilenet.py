@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from .blocks import Groups, Head, conv, group_count
+from .blocks import Groups, Head, ResidualBlock, conv, group_count
 
 V1_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)) + ((512, 1),) * 5 + ((1024, 2), (1024, 1))
 """(output channels, stride) of each separable block."""
@@ -52,7 +52,7 @@ class MobileNetV1(nn.Module):
         return self.head(self.blocks(self.stem(x)))
 
 
-class InvertedResidual(nn.Module):
+class InvertedResidual(ResidualBlock):
     """1x1 expansion - 3x3 (depthwise, or with ``groups`` groups) - linear 1x1 projection, plus the input."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, expansion: int, groups: Groups) -> None:
@@ -70,6 +70,10 @@ class InvertedResidual(nn.Module):
         )
         self.layers = nn.Sequential(layers)
         self.residual = stride == 1 and c_in == c_out
+
+    @property
+    def branch_end(self) -> nn.Module | None:
+        return self.layers.get_submodule("project_bn") if self.residual else None
 
     def forward(self, x):
         y = self.layers(x)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from .blocks import Groups, Head, conv, group_count, replaceable_conv3x3
+from .blocks import Groups, Head, ResidualBlock, conv, group_count, replaceable_conv3x3
 
 GROUPED_CHANNELS = (64, 128, 256, 512)
 
@@ -18,7 +18,7 @@ def _downsample(c_in: int, c_out: int, stride: int) -> nn.Module | None:
     return nn.Sequential(OrderedDict(conv=conv(c_in, c_out, 1, stride), bn=nn.BatchNorm2d(c_out)))
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions; with groups, each is the GSPC replacement block."""
 
     expansion = 1
@@ -33,13 +33,17 @@ class BasicBlock(nn.Module):
         self.downsample = _downsample(c_in, width, stride)
         self.relu2 = nn.ReLU()
 
+    @property
+    def branch_end(self) -> nn.Module | None:
+        return self.bn2
+
     def forward(self, x):
         identity = x if self.downsample is None else self.downsample(x)
         y = self.relu1(self.bn1(self.conv1(x)))
         return self.relu2(self.bn2(self.conv2(y)) + identity)
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(ResidualBlock):
     """1x1, 3x3, 1x1. The pointwise that GSPC puts behind a grouped 3x3 is here already, so only the 3x3 changes."""
 
     expansion = 4
@@ -57,6 +61,10 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(c_out)
         self.downsample = _downsample(c_in, c_out, stride)
         self.relu3 = nn.ReLU()
+
+    @property
+    def branch_end(self) -> nn.Module | None:
+        return self.bn3
 
     def forward(self, x):
         identity = x if self.downsample is None else self.downsample(x)

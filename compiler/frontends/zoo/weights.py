@@ -5,6 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .blocks import ResidualBlock
+
+BRANCH_GAIN = 0.25
+"""What the end of a residual branch is scaled by: random branches at full size would amplify a float32 rounding error
+a thousandfold through a deep network (training makes them small too)."""
+
 
 def seed_weights(module: nn.Module, seed: int) -> None:
     """Fill every parameter and buffer of ``module`` in place from one generator.
@@ -29,6 +35,10 @@ def seed_weights(module: nn.Module, seed: int) -> None:
                 layer.bias.normal_(0, 0.1, generator=generator)
             elif isinstance(layer, nn.Embedding):
                 layer.weight.normal_(0, 0.02, generator=generator)
+        for block in module.modules():
+            end = block.branch_end if isinstance(block, ResidualBlock) else None
+            if isinstance(end, nn.Conv2d | nn.BatchNorm2d):
+                end.weight.mul_(BRANCH_GAIN)
 
 
 def calibrate_batch_norms(module: nn.Module, sample: torch.Tensor) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import nn
 
-from .blocks import Groups, Head, conv, replaceable_conv3x3
+from .blocks import Groups, Head, ResidualBlock, conv, replaceable_conv3x3
 
 GROUPED_CHANNELS = (16, 32, 64, 128)
 
 
-class PreActivationBlock(nn.Module):
+class PreActivationBlock(ResidualBlock):
     """BN-ReLU-conv twice, plus the input (through a 1x1 after the first activation where the shape changes)."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, groups: Groups) -> None:
@@ -21,6 +21,10 @@ class PreActivationBlock(nn.Module):
         self.relu2 = nn.ReLU()
         self.conv2 = replaceable_conv3x3(c_out, c_out, 1, groups)
         self.shortcut = None if c_in == c_out and stride == 1 else conv(c_in, c_out, 1, stride)
+
+    @property
+    def branch_end(self) -> nn.Module | None:
+        return self.conv2 if isinstance(self.conv2, nn.Conv2d) else self.conv2.get_submodule("pointwise")
 
     def forward(self, x):
         active = self.relu1(self.bn1(x))

@@ -1,0 +1,102 @@
+"""``dlas explain``: the kernels of a model, and why each is as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dlas.compiler.cli import console
+from dlas.compiler.cli.options import IreeFlags, Json, Model, NoSchedules, Target
+
+if TYPE_CHECKING:
+    from dlas.compiler.explain import ExplainedKernel, Explanation
+
+_LAYERS = 2  # named in one row
+
+
+def explain_command(
+    model: Model,
+    target: Target = "x86_64",
+    time: Annotated[
+        bool | None,
+        typer.Option("--time/--no-time", help="Time the kernels on one thread (default: if this host runs the code)."),
+    ] = None,
+    no_schedules: NoSchedules = False,
+    iree_flag: IreeFlags = None,
+    json: Json = False,
+) -> None:
+    """Say for each kernel of MODEL which schedule it got and why, its time, GFLOP/s and share of the peak."""
+    from dlas.compiler.targets import load_target
+
+    device = load_target(target)
+
+    from dlas.compiler.explain import explain
+    from dlas.compiler.pipeline import Options
+
+    with console.stages() as progress:
+        options = Options(schedules=not no_schedules, iree_flags=tuple(iree_flag or ()), progress=progress)
+        explanation = explain(model, None, device, options, timed=time)
+    if json:
+        console.print_json(explanation.to_json())
+    else:
+        _print_explanation(explanation)
+
+
+def _print_explanation(explanation: Explanation) -> None:
+    timed = explanation.time_us is not None
+    columns = ["layer", "class", "schedule", "knobs"]
+    if timed:
+        columns += ["calls>", "us>", "time>", "GFLOP/s>", "GB/s>"]
+    if explanation.roofline is not None:
+        columns.append("of peak>")
+    rows = []
+    for kernel in explanation.kernels:
+        row = [_layers(kernel), kernel.kind, kernel.schedule or "IREE", _knobs(kernel)]
+        if timed:
+            row += [_show(kernel.calls, "d"), _show(kernel.time_us, ".1f"), _percent(kernel.time_share)]
+            row += [_show(kernel.gflops, ".1f"), _show(kernel.gbs, ".1f")]
+        if explanation.roofline is not None:
+            row.append(_percent(kernel.peak_share))
+        rows.append([*row, kernel.reason, kernel.name])
+    title = f"{explanation.model} for {explanation.target}"
+    console.print_table(console.make_table(title, [*columns, "why", "kernel"], rows))
+    for op in explanation.refused:
+        print(f"no schedule for {op.op} of {op.layer or 'an unnamed layer'}: {op.reason}")
+    for line in _totals(explanation):
+        print(line)
+
+
+def _totals(explanation: Explanation) -> list[str]:
+    scheduled = sum(kernel.schedule is not None for kernel in explanation.kernels)
+    left = len(explanation.kernels) - scheduled
+    lines = [f"{console.plural(scheduled, 'kernel')} scheduled, {left} left to IREE"]
+    if explanation.time_us is None:
+        return [*lines, f"no times: {explanation.untimed}"]
+    share = _percent(explanation.scheduled_share)
+    lines.append(f"{explanation.time_us:.0f} us per inference in kernels, {share} of it scheduled, one thread")
+    if explanation.roofline is None:
+        lines.append("no share of peak: the roofline probe is not built (it needs a C compiler when dlas is installed)")
+    else:
+        peak = explanation.roofline
+        lines.append(f"measured peak of one core: {peak.peak_gflops:.0f} GFLOP/s, {peak.bandwidth_gbs:.1f} GB/s")
+    return lines
+
+
+def _layers(kernel: ExplainedKernel) -> str:
+    """The first layers that run the kernel, and how many more (a network repeats its shapes; JSON has them all)."""
+    names = kernel.layer.split(", ")
+    more = f" and {len(names) - _LAYERS} more" if len(names) > _LAYERS else ""
+    return (", ".join(names[:_LAYERS]) or "-") + more
+
+
+def _knobs(kernel: ExplainedKernel) -> str:
+    return " ".join(f"{name}={value}" for name, value in kernel.knobs.items())
+
+
+def _show(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}%"

@@ -1,0 +1,64 @@
+"""``dlas targets`` and ``dlas schedules``: what there is to choose from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlas.compiler.cli import console
+from dlas.compiler.cli.options import Json
+
+
+def targets_command(json: Json = False) -> None:
+    """List the devices that can be compiled for."""
+    from dlas.compiler.targets import list_targets, load_target
+
+    targets = [load_target(name).to_dict() | {"name": name} for name in list_targets()]
+    if json:
+        console.print_json(targets)
+        return
+    columns = ("name", "description", "lanes>", "registers>", "FMA/cycle>", "L1d kB>", "L2 kB>", "L3 kB>", "cores>", "GHz>")
+    keys = ("simd_lanes", "vector_registers", "fma_units", "l1d_kb", "l2_kb", "l3_kb", "cores")
+    rows = [
+        [t["name"], t["description"], *(str(t[key]) for key in keys), "-" if t["clock_ghz"] is None else str(t["clock_ghz"])]
+        for t in targets
+    ]
+    console.print_table(console.make_table("targets (f32 lanes of a vector register)", columns, rows))
+
+
+def schedules_command(json: Json = False) -> None:
+    """List the schedules and their knobs."""
+    schedules = describe_schedules()
+    if json:
+        console.print_json(schedules)
+        return
+    rows = []
+    for schedule in schedules:
+        name, summary = schedule["name"], schedule["summary"]
+        for knob in schedule["knobs"] or [{"name": "-", "default": None, "doc": ""}]:
+            default = "-" if knob["default"] is None else str(knob["default"])
+            rows.append([name, summary, knob["name"], default, knob["doc"]])
+            name = summary = ""
+    console.print_table(console.make_table("schedules", ("schedule", "for", "knob", "default", "meaning"), rows))
+
+
+def describe_schedules() -> list[dict[str, Any]]:
+    """Every schedule of the table with its knobs: name, type, default (None: chosen per kernel) and meaning."""
+    from dataclasses import MISSING, fields
+
+    from dlas.compiler.explain import knob_meanings
+    from dlas.schedules.rules import SCHEDULES
+
+    described = []
+    for name, schedule in SCHEDULES.items():
+        meanings = knob_meanings(schedule.knobs)
+        knobs = [
+            {
+                "name": field.name,
+                "type": str(field.type),
+                "default": None if field.default is MISSING else field.default,
+                "doc": meanings.get(field.name, ""),
+            }
+            for field in fields(schedule.knobs)
+        ]
+        described.append({"name": name, "summary": schedule.summary, "knobs": knobs})
+    return described

@@ -1,0 +1,235 @@
+"""``dlas explain``: for every kernel of a model, its schedule and why, its time, and its share of the host's peak."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlas.errors import ArtifactError
+from dlas.runtime import load, roofline
+from dlas.runtime.artifact import Artifact, KernelRecord, TensorSpec
+from dlas.runtime.devices import INLINE, check_host
+from dlas.runtime.profile import KernelTime
+from dlas.runtime.roofline import Roofline
+from dlas.runtime.tensors import ELEMENT_TYPES
+
+if TYPE_CHECKING:
+    from dlas.compiler.pipeline import Compilation, Options
+    from dlas.compiler.targets import Target
+
+RUNS = 20
+
+
+@dataclass(frozen=True)
+class ExplainedKernel:
+    """One kernel.
+
+    Attributes:
+        name: its export in the ``.vmfb``.
+        layer: source layers that run it, "" for what the layout added.
+        kind: its class, e.g. ``grouped``; for a kernel left to IREE, its ops.
+        schedule: the schedule it carries, None: IREE's own code.
+        knobs: of the schedule (of the one that did not apply, where ``schedule`` is None).
+        reason: why this schedule, or why none.
+        flops, bytes: of one call; 0 flops for data movement and for what is left to IREE (not counted).
+        calls: per inference, None if not timed (as all that follows).
+        time_us: microseconds per inference, all calls.
+        time_share: of the time of all kernels, 0 to 1.
+        gflops: GFLOP/s, None without flops.
+        gbs: GB/s of the bytes it must read and write, None where they are not counted (caches may serve them).
+        peak_share: of one core's measured FMA peak, 0 to 1.
+    """
+
+    name: str
+    layer: str
+    kind: str
+    schedule: str | None
+    knobs: dict[str, Any]
+    reason: str
+    flops: int
+    bytes: int
+    calls: int | None = None
+    time_us: float | None = None
+    time_share: float | None = None
+    gflops: float | None = None
+    gbs: float | None = None
+    peak_share: float | None = None
+
+
+@dataclass(frozen=True)
+class RefusedOp:
+    """An op that the layout pass or the scheduling rules left alone, and why."""
+
+    layer: str
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What became of a model.
+
+    Attributes:
+        model, target: their names.
+        kernels: slowest first if timed, else in the module's order.
+        refused: ops that got no schedule.
+        roofline: the host's, None if not timed or the probe is not built.
+        untimed: why there are no times, "" if there are.
+    """
+
+    model: str
+    target: str
+    kernels: tuple[ExplainedKernel, ...]
+    refused: tuple[RefusedOp, ...]
+    roofline: Roofline | None = None
+    untimed: str = ""
+
+    @property
+    def time_us(self) -> float | None:
+        """Microseconds of all kernels in one inference, None if not timed."""
+        times = [kernel.time_us for kernel in self.kernels if kernel.time_us is not None]
+        return sum(times) if times else None
+
+    @property
+    def scheduled_share(self) -> float | None:
+        """The part of that time (0 to 1) spent in kernels with a schedule of ours."""
+        total = self.time_us
+        if not total:
+            return None
+        return sum(kernel.time_us or 0.0 for kernel in self.kernels if kernel.schedule is not None) / total
+
+    def to_json(self) -> dict[str, Any]:
+        """The explanation as JSON-ready data."""
+        return {
+            "model": self.model,
+            "target": self.target,
+            "time_us": self.time_us,
+            "scheduled_share": self.scheduled_share,
+            "untimed": self.untimed or None,
+            "roofline": None if self.roofline is None else asdict(self.roofline),
+            "kernels": [asdict(kernel) for kernel in self.kernels],
+            "refused": [asdict(op) for op in self.refused],
+        }
+
+
+def explain(
+    model: Any,
+    example_inputs: Any = None,
+    target: str | Path | Target = "x86_64",
+    options: Options | None = None,
+    *,
+    timed: bool | None = None,
+    runs: int = RUNS,
+) -> Explanation:
+    """Compile a model and say what became of each kernel.
+
+    Args:
+        model, example_inputs, target, options: as for :func:`dlas.compile`.
+        timed: run the model on one thread and time its kernels; None: if this host can run the code.
+        runs: inferences to time.
+
+    Raises:
+        DlasError: as :func:`dlas.compile`; ArtifactError if ``timed`` is True and this host cannot run the code.
+    """
+    from dlas.compiler.pipeline import Options, compile_model  # the compilers take a second to import
+
+    compilation = compile_model(model, example_inputs, target, options or Options())
+    assert compilation.artifact is not None
+    artifact, untimed = compilation.artifact, ""
+    times: dict[str, KernelTime] = {}
+    peak = None
+    if timed is False:
+        untimed = "not asked for"
+    else:
+        try:
+            check_host(artifact.target)
+        except ArtifactError as error:
+            if timed:
+                raise
+            untimed = str(error)
+        else:
+            times = _time_kernels(artifact, runs)
+            peak = roofline.measure() if roofline.find_probe() is not None else None
+    return describe(compilation, times, peak, untimed)
+
+
+def _time_kernels(artifact: Artifact, runs: int) -> dict[str, KernelTime]:
+    session = load(artifact, device=INLINE)
+    return {time.name: time for time in session.profile(*random_inputs(artifact.inputs), runs=runs)}
+
+
+def describe(
+    compilation: Compilation, times: dict[str, KernelTime], peak: Roofline | None, untimed: str = ""
+) -> Explanation:
+    """The explanation of a finished compilation, with the times by kernel name that there are."""
+    assert compilation.artifact is not None
+    refused = [RefusedOp(*entry) for entry in compilation.layout.refused]
+    kernels = [
+        _explain_kernel(record, refused, times.get(record.name), peak) for record in compilation.artifact.kernels
+    ]
+    if times:
+        kernels.sort(key=lambda kernel: -(kernel.time_us or 0.0))
+    return Explanation(
+        model=compilation.artifact.model,
+        target=compilation.target.name,
+        kernels=tuple(kernels),
+        refused=tuple(refused),
+        roofline=peak,
+        untimed=untimed,
+    )
+
+
+def _explain_kernel(
+    record: KernelRecord, refused: Sequence[RefusedOp], time: KernelTime | None, peak: Roofline | None
+) -> ExplainedKernel:
+    reason = record.reason
+    if record.schedule is None:
+        reasons = [op.reason for op in refused if op.layer and op.layer == record.layer]
+        reason = "; ".join(dict.fromkeys(reasons)) or reason
+    values = {**asdict(record), "reason": reason}
+    if time is None:
+        return ExplainedKernel(**values)
+    calls_per_ns = time.calls / time.total_us / 1e3 if time.total_us > 0 else 0.0
+    gflops = record.flops * calls_per_ns or None
+    return ExplainedKernel(
+        **values,
+        calls=time.calls,
+        time_us=time.total_us,
+        time_share=time.share,
+        gflops=gflops,
+        gbs=record.bytes * calls_per_ns or None,
+        peak_share=None if gflops is None or peak is None else gflops / peak.peak_gflops,
+    )
+
+
+def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray]:
+    """Seeded inputs: standard normal floats; zeros and ones for integers and booleans (valid as any index)."""
+    generator = np.random.default_rng(seed)
+    arrays = []
+    for spec in specs:
+        dtype = ELEMENT_TYPES[spec.dtype].dtype
+        is_discrete = dtype.kind in "biu"
+        values = generator.integers(0, 2, spec.shape) if is_discrete else generator.standard_normal(spec.shape)
+        arrays.append(np.asarray(values).astype(dtype))
+    return arrays
+
+
+_INLINE_MEANING = r"``{name}`` (.+?)(?=, ``|\.\s|\.$|$)"
+
+
+def knob_meanings(knobs: type) -> dict[str, str]:
+    """What a schedule's docstring says of each knob: from its ``Attributes:`` list, else from its sentences."""
+    text = inspect.getdoc(knobs) or ""
+    listed = re.findall(r"^ {4}(\w+(?:, \w+)*): (.+(?:\n {8}.+)*)", text.partition("Attributes:")[2], re.MULTILINE)
+    meanings = {name: " ".join(meaning.split()) for names, meaning in listed for name in names.split(", ")}
+    for name in inspect.get_annotations(knobs):
+        found = re.search(_INLINE_MEANING.format(name=name), " ".join(text.split()))
+        if name not in meanings and found is not None:
+            meanings[name] = found[1]
+    return {name: meaning.rstrip(".") for name, meaning in meanings.items()}
