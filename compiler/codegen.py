@@ -41,8 +41,12 @@ _AFTER_SCHEDULE = (
     "iree-codegen-llvmcpu-vector-lowering-pipeline",
 )
 
-# FINDINGS: what no schedule covers is up to 8x faster with LLVM's own vectorisers than without.
-_COMMON_FLAGS = ("--iree-opt-level=O2", "--iree-input-type=none")
+# IREE's default stack limit (32 KB) refuses embedding + layer norm kernels; its worker threads have 128 KB or more.
+_COMMON_FLAGS = (
+    "--iree-opt-level=O2",
+    "--iree-input-type=none",
+    "--iree-llvmcpu-stack-allocation-limit=98304",
+)
 
 
 # What runs on a planned kernel that its schedule does not fit: plain loops. IREE's own strategies are no choice here,
@@ -174,7 +178,7 @@ def explain_diagnostics(diagnostics: Sequence[Diagnostic]) -> tuple[str, ...]:
 def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
     """Blocked layout and kernel formation on every function of the module (IREE's context)."""
     report = LayoutReport()
-    layout = BlockedLayout(rules.block, rules.conv, rules.plain)
+    layout = BlockedLayout(rules.block, rules.conv, rules.plain, rules.matmul)
     for view in module.body.operations:
         op = view.operation
         if op.name in ("func.func", "util.func") and op.regions[0].blocks:

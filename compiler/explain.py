@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dlas.compiler.targets import Target
 
 RUNS = 20
+IREE, LOOPS = "IREE", "plain loops"
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class ExplainedKernel:
         name: its export in the ``.vmfb``.
         layer: source layers that run it, "" for what the layout added.
         kind: its class, e.g. ``grouped``; for a kernel left to IREE, its ops.
-        schedule: the schedule it carries, None: IREE's own code.
-        knobs: of the schedule (of the one that did not apply, where ``schedule`` is None).
+        schedule: the schedule it carries, None if it has none.
+        fallback: what made the code without a schedule: ``IREE`` (its own code generation), or ``plain loops`` for a
+            kernel that was planned but that its schedule did not fit; None with a schedule.
+        knobs: of the schedule (of the one that did not fit, for ``plain loops``).
         reason: why this schedule, or why none.
         flops, bytes: of one call; 0 flops for data movement and for what is left to IREE (not counted).
         calls: per inference, None if not timed (as all that follows).
@@ -50,6 +53,7 @@ class ExplainedKernel:
     layer: str
     kind: str
     schedule: str | None
+    fallback: str | None
     knobs: dict[str, Any]
     reason: str
     flops: int
@@ -170,8 +174,10 @@ def describe(
     """The explanation of a finished compilation, with the times by kernel name that there are."""
     assert compilation.artifact is not None
     refused = [RefusedOp(*entry) for entry in compilation.layout.refused]
+    loops = plain_loops(compilation)
     kernels = [
-        _explain_kernel(record, refused, times.get(record.name), peak) for record in compilation.artifact.kernels
+        _explain_kernel(record, record.name in loops, refused, times.get(record.name), peak)
+        for record in compilation.artifact.kernels
     ]
     if times:
         kernels.sort(key=lambda kernel: -(kernel.time_us or 0.0))
@@ -185,14 +191,21 @@ def describe(
     )
 
 
+def plain_loops(compilation: Compilation) -> set[str]:
+    """Names of the kernels that were planned with a schedule, and became plain loops because it did not fit."""
+    return {kernel.export for kernel in compilation.scheduled if kernel.kernel is not None and not kernel.applied}
+
+
 def _explain_kernel(
-    record: KernelRecord, refused: Sequence[RefusedOp], time: KernelTime | None, peak: Roofline | None
+    record: KernelRecord, is_loops: bool, refused: Sequence[RefusedOp], time: KernelTime | None, peak: Roofline | None
 ) -> ExplainedKernel:
-    reason = record.reason
+    reason, fallback = record.reason, None
     if record.schedule is None:
+        fallback = LOOPS if is_loops else IREE
+    if fallback == IREE:
         reasons = [op.reason for op in refused if op.layer and op.layer == record.layer]
         reason = "; ".join(dict.fromkeys(reasons)) or reason
-    values = {**asdict(record), "reason": reason}
+    values = {**asdict(record), "reason": reason, "fallback": fallback}
     if time is None:
         return ExplainedKernel(**values)
     calls_per_ns = time.calls / time.total_us / 1e3 if time.total_us > 0 else 0.0

@@ -19,6 +19,8 @@ from dlas.passes.registry import ContextName, Note
 
 _PACKAGES: dict[ContextName, str] = {"torch-mlir": "torch_mlir", "iree": "iree.compiler"}
 
+registry.add_modules("dlas.schedules.registration")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -89,7 +91,7 @@ def choose_context(steps: Sequence[Step], wanted: ContextName | None) -> Context
     needed: dict[str, list[str]] = {}
     for step in steps:
         if step.is_ours:
-            needed.setdefault(registry.passes()[step.name].context, []).append(step.name)  # type: ignore[attr-defined]
+            needed.setdefault(registry.passes()[step.name].context, []).append(step.name)
     if len(needed) > 1:
         parts = "; ".join(f"{context}: {', '.join(names)}" for context, names in sorted(needed.items()))
         raise UsageError(f"passes of both contexts in one pipeline ({parts})", hint="run them one after the other")

@@ -35,7 +35,7 @@ from dlas.passes.generics import (
     uses_of,
     walk,
 )
-from dlas.passes.registry import Note, register
+from dlas.passes.registry import Note, Pass, register
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _vector_of_array(array: np.ndarray, axes: tuple[int, ...]) -> np.ndarray | N
 
 @register("dlas-bias-to-epilogue", context="torch-mlir")
 @dataclass(frozen=True)
-class BiasToEpilogue:
+class BiasToEpilogue(Pass):
     """See the module's docstring."""
 
     def run(self, module: Any) -> list[Note]:

@@ -19,6 +19,7 @@ from dlas.passes import dispatch as d
 from dlas.passes.constants import make_constant
 from dlas.passes.conv import ConvShape
 from dlas.passes.elementwise import Access, Elementwise
+from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel
 
 Pads = tuple[int, int, int, int]
@@ -59,12 +60,14 @@ class Epilogue:
         source: the value that the root computes, or None where the first op reads only extra inputs.
         full: blocked tensors that the ops read, by the value they stand for.
         plane: ``[N, C/B, B]`` tensors by the ``[N, C, 1, 1]`` value that they stand for.
+        full_plain: ``[M, N]`` tensors that the ops of a matrix product read.
     """
 
     ops: Sequence[Elementwise]
     source: ir.Value | None
     full: Mapping[ir.Value, Blocked] = field(default_factory=dict)
     plane: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
+    full_plain: Sequence[ir.Value] = ()
 
 
 @dataclass
@@ -244,6 +247,8 @@ class KernelEmitter:
         lanes: Mapping[tuple[int, int], ir.Value],
         outs: Sequence[ir.Value],
         results: Sequence[ResultSpec],
+        lane_dims: Sequence[int] = (0, 3),
+        rank: int = 4,
     ) -> list[ir.Value]:
         inputs = [value for value, _ in sources.values()]
         maps = [map_ for _, map_ in sources.values()]
@@ -252,8 +257,8 @@ class KernelEmitter:
         for key, value in lanes.items():
             lane_position[key] = len(inputs)
             inputs.append(value)
-            maps.append(d.affine_map(4, dims(0, 3)))
-        identity = d.affine_map(4, dims(*_IDENTITY))
+            maps.append(d.affine_map(rank, dims(*lane_dims)))
+        identity = d.affine_map(rank, dims(*range(rank)))
 
         def body(arguments: Sequence[ir.Value]) -> list[ir.Value]:
             known: dict[ir.Value, ir.Value] = {key: arguments[i] for key, i in position.items()}
@@ -275,7 +280,7 @@ class KernelEmitter:
             inputs,
             outs,
             [*maps, *[identity] * len(outs)],
-            "pppp",
+            "p" * rank,
             body,
             {"dlas.role": ir.StringAttr.get("epilogue")},
         )
@@ -500,6 +505,68 @@ class KernelEmitter:
             flops=len(epilogue.ops) * int(np.prod(shape)),
         )
 
+    # -- matrix products -------------------------------------------------------------------------------------------
+
+    def matmul(
+        self, site: MatmulSite, choice: Choice, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
+    ) -> list[ir.Value]:
+        """``[M, K] x [K, N]`` with the weights packed to ``[N/T_O, K, T_O]``; rows and columns stay row-major.
+
+        Returns the results as ``[M, N]``.
+        """
+        t_o = choice.knobs["t_o"]
+        tiles = -(-site.n // t_o)
+        padded = np.pad(site.weights, ((0, 0), (0, tiles * t_o - site.n)))
+        packed = np.ascontiguousarray(padded.reshape(site.k, tiles, t_o).transpose(1, 0, 2))
+        filter_ = make_constant(packed, self.element)
+        full = [(value, self._pad_columns(value, tiles * t_o)) for value in epilogue.full_plain]
+        vectors = {}
+        for i, op in enumerate(epilogue.ops):
+            for j, operand in enumerate(op.operands):
+                if operand.access is Access.CHANNEL and operand.constant is not None:
+                    vector = np.zeros(tiles * t_o, np.float32)
+                    vector[: site.n] = operand.constant
+                    vectors[i, j] = make_constant(vector, self.element)
+        inputs = [site.data, filter_, *(value for _, value in full), *vectors.values()]
+        types = [d.tensor_type([site.m, tiles * t_o], self.element)] * len(results)
+        identity = d.affine_map(2, dims(0, 1))
+
+        def body(b: d.DispatchBody) -> None:
+            column = b.affine(ir.AffineExpr.get_dim(0) * t_o)
+            bindings = iter(b.inputs)
+            x = b.load(next(bindings), [0, 0], [site.m, site.k], [site.m, site.k])
+            wt = b.load(next(bindings), [b.workgroup, 0, 0], [1, site.k, t_o], [site.k, t_o])
+            tile = [site.m, t_o]
+            sources = {key: (b.load(next(bindings), [0, column], tile, tile), identity) for key, _ in full}
+            lanes = {key: b.load(next(bindings), [column], [t_o], [t_o]) for key in vectors}
+            outs = [b.load(binding, [0, column], tile, tile) for binding in b.outputs]
+            init = d.fill(d.float_constant(0.0, self.element), outs[0], "init")
+            values = d.generic(
+                [x, wt],
+                [init],
+                [d.affine_map(3, dims(0, 2)), d.affine_map(3, dims(2, 1)), d.affine_map(3, dims(0, 1))],
+                "ppr",
+                _multiply_add,
+                {"dlas.role": ir.StringAttr.get("root")},
+            )
+            sources[site.result] = (values[0], identity)
+            if epilogue.ops:
+                values = self._emit_epilogue(epilogue, sources, lanes, outs, results, lane_dims=(1,), rank=2)
+            for value, binding in zip(values, b.outputs, strict=True):
+                b.store(value, binding, [0, column], tile)
+
+        values = d.create_dispatch(tiles, inputs, types, body)
+        moved = sum(_bytes(value.type) for value in (*inputs, *values))
+        extents = {"w": site.m, "i": site.k, "epilogue": int(bool(epilogue.ops))}
+        self._record(
+            values[0].owner.operation, "matmul", choice, layer, extents, 2 * site.m * site.n * site.k, moved
+        )
+        return [crop_columns(value, site.n, self.element) for value in values]
+
+    def _pad_columns(self, value: ir.Value, columns: int) -> ir.Value:
+        rows, known = ir.ShapedType(value.type).shape
+        return value if known == columns else _pad(value, [0, 0], [0, columns - known], [rows, columns], self.element)
+
     # -- edges -----------------------------------------------------------------------------------------------------
 
     def copy(self, data: Blocked, halo: Pads, halo_value: float, choice: Choice, layer: str) -> Blocked:
@@ -543,7 +610,8 @@ class KernelEmitter:
             tile_shape = [1, height, width, self.block]
             place = [tile.image, tile.block, halo[0], halo[1], 0]
             out = b.load(b.outputs[0], place, [1, *tile_shape], tile_shape)
-            maps = [d.affine_map(4, dims(0, 3, 1, 2)), d.affine_map(4, dims(*_IDENTITY))]
+            # The loops follow the input: IREE interchanges a transpose that does not.
+            maps = [d.affine_map(4, dims(*_IDENTITY)), d.affine_map(4, dims(0, 2, 3, 1))]
             role = {"dlas.role": ir.StringAttr.get("epilogue")}
             moved = d.generic([x], [out], maps, "pppp", lambda a: [a[0]], role)[0]
             b.store(moved, b.outputs[0], place, [1, *tile_shape])
@@ -569,7 +637,7 @@ class KernelEmitter:
             place = [tile.image, tile.block, 0, 0, 0]
             sizes = [1, 1, *out_shape[2:]]
             out = b.load(b.outputs[0], place, sizes, sizes[1:])
-            maps = [d.affine_map(4, dims(0, 2, 3, 1)), d.affine_map(4, dims(*_IDENTITY))]
+            maps = [d.affine_map(4, dims(*_IDENTITY)), d.affine_map(4, dims(0, 3, 1, 2))]
             role = {"dlas.role": ir.StringAttr.get("epilogue")}
             moved = d.generic([x], [out], maps, "pppp", lambda a: [a[0]], role)[0]
             b.store(moved, b.outputs[0], place, sizes)
@@ -741,20 +809,25 @@ def pad_nchw(value: ir.Value, pads: Pads, extra_channels: int, element: ir.Type)
     """``tensor.pad`` of an NCHW tensor by zeros."""
     batch, channels, height, width = ir.ShapedType(value.type).shape
     top, left, bottom, right = pads
-    out = d.tensor_type([batch, channels + extra_channels, top + height + bottom, left + width + right], element)
+    shape = [batch, channels + extra_channels, top + height + bottom, left + width + right]
+    return _pad(value, [0, 0, top, left], [0, extra_channels, bottom, right], shape, element)
+
+
+def _pad(
+    value: ir.Value, low: Sequence[int], high: Sequence[int], shape: Sequence[int], element: ir.Type
+) -> ir.Value:
     op = ir.Operation.create(
         "tensor.pad",
-        results=[out],
+        results=[d.tensor_type(shape, element)],
         operands=[value],
         attributes={
-            "static_low": ir.DenseI64ArrayAttr.get([0, 0, top, left]),
-            "static_high": ir.DenseI64ArrayAttr.get([0, extra_channels, bottom, right]),
+            "static_low": ir.DenseI64ArrayAttr.get(list(low)),
+            "static_high": ir.DenseI64ArrayAttr.get(list(high)),
             "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0, 0]),
         },
         regions=1,
     )
-    index = ir.IndexType.get()
-    block = op.regions[0].blocks.append(index, index, index, index)
+    block = op.regions[0].blocks.append(*[ir.IndexType.get()] * len(shape))
     with ir.InsertionPoint(block):
         ir.Operation.create("tensor.yield", operands=[d.float_constant(0.0, element)])
     return op.result
@@ -763,15 +836,25 @@ def pad_nchw(value: ir.Value, pads: Pads, extra_channels: int, element: ir.Type)
 def crop_channels(value: ir.Value, channels: int, element: ir.Type) -> ir.Value:
     """The first ``channels`` channels of an NCHW tensor."""
     batch, _, height, width = ir.ShapedType(value.type).shape
-    sizes = [batch, channels, height, width]
+    return _crop(value, [batch, channels, height, width], element)
+
+
+def crop_columns(value: ir.Value, columns: int, element: ir.Type) -> ir.Value:
+    """The first ``columns`` columns of a matrix."""
+    rows, known = ir.ShapedType(value.type).shape
+    return value if known == columns else _crop(value, [rows, columns], element)
+
+
+def _crop(value: ir.Value, sizes: Sequence[int], element: ir.Type) -> ir.Value:
+    rank = len(sizes)
     return ir.Operation.create(
         "tensor.extract_slice",
         results=[d.tensor_type(sizes, element)],
         operands=[value],
         attributes={
-            "static_offsets": ir.DenseI64ArrayAttr.get([0, 0, 0, 0]),
-            "static_sizes": ir.DenseI64ArrayAttr.get(sizes),
-            "static_strides": ir.DenseI64ArrayAttr.get([1, 1, 1, 1]),
+            "static_offsets": ir.DenseI64ArrayAttr.get([0] * rank),
+            "static_sizes": ir.DenseI64ArrayAttr.get(list(sizes)),
+            "static_strides": ir.DenseI64ArrayAttr.get([1] * rank),
             "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0, 0, 0]),
         },
     ).result

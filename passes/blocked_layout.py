@@ -30,11 +30,14 @@ from dlas.passes.blocked_kernels import (
 )
 from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite, pad_amounts
 from dlas.passes.elementwise import Access, Elementwise
+from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
 ConvPolicy = Callable[[ConvShape], "Choice | Refusal"]
 PlainPolicy = Callable[[str, int, int], Choice]
+MatmulPolicy = Callable[[int, int, int], "Choice | Refusal"]
+Root = ConvSite | WindowSite | ReduceSite | MatmulSite
 _NO_PADS: Pads = (0, 0, 0, 0)
 _MAX_RESULTS = 3
 
@@ -50,7 +53,7 @@ class LayoutReport:
 
 @dataclass
 class _Group:
-    root: ConvSite | WindowSite | ReduceSite | None
+    root: Root | None
     choice: Choice
     epilogue: list[Elementwise]
     last: ir.Operation
@@ -68,10 +71,14 @@ class BlockedLayout:
         block: channels of a block, B (f32 lanes of a vector register).
         conv_policy: the schedule of a convolution, or why it gets none.
         plain_policy: the schedule of a kernel without multiply-accumulates, from (kind, height, width).
+        matmul_policy: the schedule of a matrix product, from (m, n, k).
     """
 
-    def __init__(self, block: int, conv_policy: ConvPolicy, plain_policy: PlainPolicy) -> None:
+    def __init__(
+        self, block: int, conv_policy: ConvPolicy, plain_policy: PlainPolicy, matmul_policy: MatmulPolicy
+    ) -> None:
         self.block, self.conv_policy, self.plain_policy = block, conv_policy, plain_policy
+        self.matmul_policy = matmul_policy
 
     def run(self, function: ir.Operation) -> LayoutReport:
         """Rewrites ``function`` (``func.func`` or ``util.func``) in place."""
@@ -127,7 +134,7 @@ class _Rewriter:
                 found.add(op)
         return sorted(found, key=self.position.__getitem__)
 
-    def _grow(self, root: ConvSite | WindowSite | ReduceSite | None, choice: Choice, first: ir.Operation) -> _Group:
+    def _grow(self, root: Root | None, choice: Choice, first: ir.Operation) -> _Group:
         """Takes elementwise users into the group while each is the first user of what the group computes."""
         epilogue: list[Elementwise] = []
         if root is None:
@@ -170,7 +177,7 @@ class _Rewriter:
     def _operands_ready(self, site: Elementwise, computed: Sequence[ir.Value]) -> bool:
         """Whether the op's other operands are blocked, or cheap to bring there."""
         for operand in site.operands:
-            if operand.access is Access.FULL and operand.value not in computed:
+            if operand.access is Access.FULL and operand.value not in computed and len(site.shape) == 4:
                 if operand.value not in self.will_be_blocked:
                     return False
             elif operand.access is Access.PLANE and site.shape[1] % self.config.block:
@@ -194,6 +201,8 @@ class _Rewriter:
             group = self._conv_group(op)
         elif op.name in POOL_OPS:
             group = self._pool_group(op)
+        elif op.name == "linalg.matmul":
+            group = self._matmul_group(op)
         elif op.name == "linalg.generic":
             group = self._generic_group(op)
         if group is not None:
@@ -202,13 +211,22 @@ class _Rewriter:
                 members += [group.root.op, self.position_of(group.root.result)]
             for member in members:
                 self.claimed[member] = group
-            if not isinstance(group.root, ReduceSite):
+            if not isinstance(group.root, (ReduceSite, MatmulSite)):
                 self.will_be_blocked.update(group.results)
         return group
 
     def _conv_group(self, op: ir.Operation) -> _Group | None:
         site = ConvSite.analyze(op)
         choice = site if isinstance(site, Refusal) else self.config.conv_policy(site.shape)
+        if isinstance(site, Refusal) or isinstance(choice, Refusal):
+            assert isinstance(choice, Refusal)
+            self._refuse(op, choice)
+            return None
+        return self._grow(site, choice, op)
+
+    def _matmul_group(self, op: ir.Operation) -> _Group | None:
+        site = MatmulSite.analyze(op)
+        choice = site if isinstance(site, Refusal) else self.config.matmul_policy(site.m, site.n, site.k)
         if isinstance(site, Refusal) or isinstance(choice, Refusal):
             assert isinstance(choice, Refusal)
             self._refuse(op, choice)
@@ -234,7 +252,7 @@ class _Rewriter:
             choice = self.config.plain_policy("reduce", shape[2], shape[3])
             return _Group(reduce, choice, [], op, [reduce.result])
         site = self._analyze_elementwise(op)
-        if not isinstance(site, Elementwise) or not any(
+        if not isinstance(site, Elementwise) or len(site.shape) != 4 or not any(
             operand.access is Access.FULL and operand.value in self.will_be_blocked for operand in site.operands
         ):
             return None
@@ -249,6 +267,9 @@ class _Rewriter:
         layer = _layer(group.root.op if group.root is not None else group.epilogue[0].op)
         if isinstance(group.root, ReduceSite):
             self._emit_reduce(group.root, group.choice, layer)
+            return
+        if isinstance(group.root, MatmulSite):
+            self._emit_matmul(group.root, group, layer)
             return
         full: dict[ir.Value, Blocked] = {}
         plane: dict[ir.Value, ir.Value] = {}
@@ -306,6 +327,20 @@ class _Rewriter:
         )
         data = self._blocked(site.data, site.pad[1], site.pad[0])
         return self.emitter.pool(shape, data, site.combine, site.init, choice, layer, epilogue, results)
+
+    def _emit_matmul(self, site: MatmulSite, group: _Group, layer: str) -> None:
+        computed = {site.result} | {member.op.results[0] for member in group.epilogue}
+        full = {
+            operand.value: None
+            for member in group.epilogue
+            for operand in member.operands
+            if operand.access is Access.FULL and operand.value not in computed
+        }
+        epilogue = Epilogue(group.epilogue, site.result, full_plain=list(full))
+        results = [ResultSpec(value) for value in group.results]
+        new = self.emitter.matmul(site, group.choice, layer, epilogue, results)
+        for result, value in zip(results, new, strict=True):
+            result.value.replace_all_uses_with(value)
 
     def _emit_reduce(self, site: ReduceSite, choice: Choice, layer: str) -> None:
         plane = self.emitter.reduce(self._blocked(site.data), site.combine, site.init, choice, layer)

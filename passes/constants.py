@@ -98,11 +98,19 @@ def make_constant(array: np.ndarray, like: Any) -> Any:
         raise ValueError(f"no numpy dtype for {like}")
     data = np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
     kind = ir.RankedTensorType.get(list(data.shape), like)
-    if data.size and (data == data.flat[0]).all() and not np.signbit(data[data == 0]).any():
+    if _is_splat(data):
         attribute = ir.DenseElementsAttr.get_splat(kind, _scalar_attribute(ir, like, data.flat[0]))
     else:
         attribute = ir.DenseElementsAttr.get(data, type=like if _needs_type(like) else None, shape=list(data.shape))
     return ir.Operation.create("arith.constant", results=[kind], attributes={"value": attribute}).result
+
+
+def _is_splat(data: np.ndarray) -> bool:
+    """Whether all elements have the same bits (0.0 and -0.0 do not)."""
+    if data.size == 0 or data.flat[0] != data.flat[-1]:
+        return False
+    raw = data.reshape(-1).view(f"u{data.dtype.itemsize}")
+    return bool((raw == raw[0]).all())
 
 
 def make_scalar(number: float | int, element_type: Any) -> Any:

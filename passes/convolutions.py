@@ -119,13 +119,14 @@ def producer_of(value: Any) -> Product | None:
         op = defining_op(op.operands[0])
     if op is None or op.name not in WEIGHTED:
         return None
-    axes: tuple[int, ...] | None = WEIGHTED[op.name].result_axes
+    axes = WEIGHTED[op.name].result_axes
     for reshape in reversed(reshapes):
-        axes = axes_through(reshape, axes)
-        if axes is None:
+        moved = axes_through(reshape, axes)
+        if moved is None:
             return None
+        axes = moved
     private = all(len(list(reshape.operands[0].uses)) == 1 for reshape in reshapes)
-    return Product(op, value, axes[0], private) if axes is not None and len(axes) == 1 else None
+    return Product(op, value, axes[0], private) if len(axes) == 1 else None
 
 
 def is_plain(op: Any) -> bool:

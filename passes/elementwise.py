@@ -1,4 +1,4 @@
-"""Elementwise ``linalg.generic`` ops over NCHW tensors, as data that a fused kernel can clone them from."""
+"""Elementwise ``linalg.generic`` ops over ``[N, C, H, W]`` or ``[M, N]``, as data that a fused kernel can clone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dlas.passes.plan import Refusal
 class Access(Enum):
     """How an elementwise op reads an operand of the blocked kernel."""
 
-    FULL = "full"  # every element, [N, C, H, W]
-    CHANNEL = "channel"  # a constant per channel, [C]
+    FULL = "full"  # every element
+    CHANNEL = "channel"  # a constant per index of dimension 1
     PLANE = "plane"  # one value per image and channel, [N, C, 1, 1]
     SCALAR = "scalar"  # the same constant everywhere
 
@@ -32,11 +32,11 @@ class Operand:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """A fully parallel ``linalg.generic`` with one NCHW result of shape ``shape``."""
+    """A fully parallel ``linalg.generic`` with one result of rank 2 or 4 and shape ``shape``."""
 
     op: ir.Operation
     operands: tuple[Operand, ...]
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
 
     @classmethod
     def analyze(cls, op: ir.Operation) -> Elementwise | Refusal:
@@ -44,8 +44,8 @@ class Elementwise:
         if op.name != "linalg.generic" or len(op.results) != 1:
             return Refusal("not an elementwise linalg.generic")
         type = ir.ShapedType(op.results[0].type)
-        if type.rank != 4 or not type.has_static_shape:
-            return Refusal("not a static NCHW result")
+        if type.rank not in (2, 4) or not type.has_static_shape:
+            return Refusal("not a static result of rank 2 or 4")
         if any("parallel" not in str(kind) for kind in op.attributes["iterator_types"]):
             return Refusal("not parallel")
         shape = tuple(type.shape)
@@ -64,11 +64,9 @@ class Elementwise:
             if operand is None:
                 return Refusal(f"operand of type {value.type} read through {map_}")
             operands.append(operand)
-        if str(type.element_type) != "f32" or any(
-            str(_element(operand.value)) != "f32" for operand in operands
-        ):
+        if str(type.element_type) != "f32" or any(str(_element(operand.value)) != "f32" for operand in operands):
             return Refusal("not f32")
-        return cls(op, tuple(operands), shape)  # type: ignore[arg-type]
+        return cls(op, tuple(operands), shape)
 
 
 def _element(value: ir.Value) -> ir.Type:
@@ -77,7 +75,7 @@ def _element(value: ir.Value) -> ir.Type:
 
 def _is_identity(map_: ir.AffineMap, shape: tuple[int, ...]) -> bool:
     results = list(map_.results)
-    return len(results) == 4 and all(_is_dim(expr, i, shape[i]) for i, expr in enumerate(results))
+    return len(results) == len(shape) and all(_is_dim(expr, i, shape[i]) for i, expr in enumerate(results))
 
 
 def _is_dim(expr: ir.AffineExpr, position: int, extent: int) -> bool:
@@ -101,13 +99,14 @@ def _operand(value: ir.Value, map_: ir.AffineMap, shape: tuple[int, ...]) -> Ope
         return None
     used = [d for d in dims if d is not None and shape[d] != 1]
     extents = list(ir.ShapedType(value.type).shape)
-    if used == [d for d in range(4) if shape[d] != 1] and len(dims) == 4 and constant is None:
+    rank = len(shape)
+    if used == [d for d in range(rank) if shape[d] != 1] and len(dims) == rank and constant is None:
         return Operand(value, Access.FULL)
     if constant is not None:
-        return Operand(value, Access.CHANNEL, constant.reshape(-1)) if used in ([1], []) and constant.size == shape[
-            1
-        ] else None
-    if set(used) <= {0, 1} and len(extents) == 4 and extents[2:] == [1, 1] and extents[:2] == list(shape[:2]):
+        if used not in ([1], []) or constant.size != shape[1]:
+            return None
+        return Operand(value, Access.CHANNEL, constant.reshape(-1))
+    if set(used) <= {0, 1} and rank == len(extents) == 4 and extents[2:] == [1, 1] and extents[:2] == list(shape[:2]):
         return Operand(value, Access.PLANE)
     return None
 

@@ -31,7 +31,7 @@ from dlas.passes.generics import (
     shape_of,
     walk,
 )
-from dlas.passes.registry import Note, register
+from dlas.passes.registry import Note, Pass, register
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _repeated_matrix(value: Any) -> np.ndarray | str | None:
 
 @register("dlas-flatten-batch-matmul", context="torch-mlir")
 @dataclass(frozen=True)
-class FlattenBatchMatmul:
+class FlattenBatchMatmul(Pass):
     """See the module's docstring."""
 
     def run(self, module: Any) -> list[Note]:

@@ -38,7 +38,7 @@ from dlas.passes.generics import (
     single_user,
     walk,
 )
-from dlas.passes.registry import Note, register
+from dlas.passes.registry import Note, Pass, register
 
 _WIDTHS: dict[str, int] = {"f16": 16, "f32": 32, "f64": 64}
 
@@ -225,7 +225,7 @@ def _product_for(data: Any, axis: int | None, scale: np.ndarray, shift_only: boo
 
 @register("dlas-fold-batch-norm", context="torch-mlir")
 @dataclass(frozen=True)
-class FoldBatchNorm:
+class FoldBatchNorm(Pass):
     """See the module's docstring.
 
     Attributes:

@@ -8,8 +8,8 @@ user wants.
 
 Folded: reshapes, transposes, slices, pads and casts of constants; ``linalg.generic`` over constants only (the square
 roots and reciprocals of a batch norm, weight norms, flips) by numpy in float64. A ``linalg.generic`` operand that is
-one number (rank 0, or a splat that only broadcasts) moves into the body as a scalar. Never folded: broadcasts, which
-would make a constant of an activation's size.
+one number (rank 0, or a splat that only broadcasts) moves into the body as a scalar. Never folded: what would
+make a constant much larger than its sources (broadcasts to an activation's size).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from dlas.passes.generics import (
     walk,
     walk_body,
 )
-from dlas.passes.registry import Note, register
+from dlas.passes.registry import Note, Pass, register
 
 _COMPARE: tuple[tuple[str, Callable[[Any, Any], Any]], ...] = (
     ("eq", operator.eq), ("gt", operator.gt), ("ge", operator.ge),
@@ -90,7 +90,7 @@ _MAX_POINTS = 2**26
 
 @register("dlas-fold-constants", context="torch-mlir")
 @dataclass(frozen=True)
-class FoldConstants:
+class FoldConstants(Pass):
     """See the module's docstring.
 
     Attributes:
@@ -112,7 +112,7 @@ class FoldConstants:
             size = sum(source.size for source in sources if source is not None)
             if array.size > max(self.max_growth * size, 64):
                 continue
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
+            if op.name == "linalg.generic" and array.dtype.kind == "f" and not np.isfinite(array).all():
                 notes.append(Note(self.name, layer_of(op), False, f"{op.name} of constants is not finite"))
                 continue
             notes.append(Note(self.name, layer_of(op), True, f"evaluated {op.name}"))
@@ -290,8 +290,9 @@ def _evaluate_op(op: Any, values: dict[Any, np.ndarray], output: Any, extents: t
         return False
     if op.name == "tensor.extract":
         return _evaluate_extract(op, values)
-    operands = [_value_of(operand, values) for operand in op.operands]
-    if any(operand is None for operand in operands):
+    found = [_value_of(operand, values) for operand in op.operands]
+    operands = [operand for operand in found if operand is not None]
+    if len(operands) != len(found):
         return False
     if op.name == "cf.assert":
         return bool(np.all(operands[0]))

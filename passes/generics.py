@@ -119,9 +119,12 @@ class Generic:
         if op.name != "linalg.generic" or len(op.results) != 1:
             return None
         ir = bindings(op)
-        indices = [projection(attribute.value) for attribute in ir.ArrayAttr(op.attributes["indexing_maps"])]
-        if any(index is None for index in indices):
-            return None
+        indices: list[IndexTuple] = []
+        for attribute in ir.ArrayAttr(op.attributes["indexing_maps"]):
+            index = projection(attribute.value)
+            if index is None:
+                return None
+            indices.append(index)
         kinds = [str(kind).split("<")[-1].rstrip(">") for kind in ir.ArrayAttr(op.attributes["iterator_types"])]
         operands = list(op.operands)
         return cls(op, tuple(operands[:-1]), operands[-1], tuple(indices), tuple(kinds), op.regions[0].blocks[0])

@@ -56,8 +56,11 @@ def _lower(op: ir.Operation) -> ir.Value:
                 for x in range(taps)
                 if (column - x * dilation) % stride == 0 and 0 <= (column - x * dilation) // stride < pixels
             ]
-            value = _read(source, [0, 0, column, 0], vector, padding, index)
-            if per_group > 1:
+            if per_group == lanes:  # the whole block is one group: each channel is broadcast from memory
+                value = _splat(source, [0, 0, column, i], vector, index)
+            else:
+                value = _read(source, [0, 0, column, 0], vector, padding, index)
+            if 1 < per_group < lanes:
                 value = _shuffle(value, [lane // per_group * per_group + i for lane in range(lanes)])
             for pixel, x in uses:
                 accumulators[pixel] = (
@@ -88,6 +91,12 @@ class _Indices:
 
 def _op(name: str, operands: Sequence[ir.Value], result: ir.Type) -> ir.Value:
     return ir.Operation.create(name, results=[result], operands=list(operands)).result
+
+
+def _splat(source: ir.Value, offsets: Sequence[int], vector: ir.VectorType, index: _Indices) -> ir.Value:
+    element = ir.ShapedType(source.type).element_type
+    scalar = _op("tensor.extract", [source, *(index(offset) for offset in offsets)], element)
+    return _op("vector.broadcast", [scalar], vector)
 
 
 def _shuffle(value: ir.Value, mask: Sequence[int]) -> ir.Value:

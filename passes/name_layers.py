@@ -17,7 +17,7 @@ from typing import Any
 
 from dlas.passes.constants import bindings
 from dlas.passes.generics import LAYER, defining_op, layer_of, walk
-from dlas.passes.registry import Note, register
+from dlas.passes.registry import Note, Pass, register
 
 # A quoted string that no ":line:column" follows is a name; with it, it is a file.
 _NAME = re.compile(r'"((?:[^"\\]|\\.)*)"(?!\s*:\d)')
@@ -40,7 +40,7 @@ def is_linalg(op: Any) -> bool:
 
 @register("dlas-name-layers", context="torch-mlir")
 @dataclass(frozen=True)
-class NameLayers:
+class NameLayers(Pass):
     """See the module's docstring."""
 
     def run(self, module: Any) -> list[Note]:

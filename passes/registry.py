@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_type_hints
 
 from dlas.errors import UsageError
 
@@ -42,16 +42,18 @@ class Note:
         return f"{self.pass_name}: {'done' if self.done else 'refused'}: {self.layer or '-'}: {self.text}"
 
 
-class Pass(Protocol):
-    """What a registered class must be."""
+class Pass:
+    """What a registered class derives from; :func:`register` sets its name and context."""
 
     name: ClassVar[str]
     context: ClassVar[ContextName]
 
-    def run(self, module: Any) -> list[Note]: ...
+    def run(self, module: Any) -> list[Note]:
+        """Rewrite ``module`` in place."""
+        raise NotImplementedError(f"{type(self).__name__}.run")
 
 
-PassClass = TypeVar("PassClass", bound=type)
+PassClass = TypeVar("PassClass", bound=type[Pass])
 
 _PASSES: dict[str, Any] = {}
 
@@ -80,7 +82,7 @@ def register(name: str, *, context: ContextName) -> Callable[[PassClass], PassCl
             raise TypeError(f"pass {name!r} is not a dataclass")
         if _PASSES.get(name, cls).__qualname__ != cls.__qualname__:
             raise ValueError(f"two passes are named {name!r}: {_PASSES[name].__qualname__} and {cls.__qualname__}")
-        cls.name, cls.context = name, context  # type: ignore[attr-defined]
+        cls.name, cls.context = name, context
         _PASSES[name] = cls
         return cls
 

@@ -25,7 +25,7 @@ _SECTION_STRING, _SECTION_RESOURCE, _SECTION_RESOURCE_OFFSET = 0, 5, 6
 _KIND_BLOB = 0
 _RESOURCE_NAME = re.compile(r'dense_resource<("[^"]*"|[^>]*)>')
 # Element types that numpy lacks, by what holds their bits; signs matter to the torch dialect only.
-_STORAGE = {
+_STORAGE: dict[str, np.dtype] = {
     "si8": np.dtype(np.int8),
     "si16": np.dtype(np.int16),
     "si32": np.dtype(np.int32),

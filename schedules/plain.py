@@ -38,13 +38,13 @@ def elementwise(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScrip
 def transpose(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScript:
     """Pack (NCHW to blocked) and unpack: B x B transposes in registers.
 
-    before: for h, w, o:  out[h, w, o] = x[o, h, w]
+    before: for o, h, w:  out[h, w, o] = x[o, h, w]            (pack; unpack has the loops h, w, o)
     after:  for h: for w/B:  out[h, w:w+B, :] : vector<B x B> = transpose(x[:, h, w:w+B])
     """
     script = TransformScript("transpose")
     last = script.match_role("epilogue")
     ow = min(knobs.ow, extents["w"])
-    row, column = (2, 3) if extents.get("unpack") else (1, 2)
+    row, column = (1, 2) if extents.get("unpack") else (2, 3)
     sizes = [0, 0, 0, 0]
     sizes[row] = 1
     sizes[column] = ow if ow < extents["w"] else 0

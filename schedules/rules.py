@@ -16,6 +16,7 @@ from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.plan import Choice, Kernel, Refusal
 from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
+from dlas.schedules.matmul import MatmulKnobs, matmul
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, reduce, transpose
 
@@ -41,6 +42,9 @@ SCHEDULES: dict[str, Schedule] = {
         LaneConvKnobs,
         lambda knobs, extents: [lane_conv(knobs, extents), lower_lanes, lane_conv_finish()],
         "depthwise and small-group convolutions by lane shuffles; pooling",
+    ),
+    "matmul": Schedule(
+        MatmulKnobs, lambda knobs, extents: [matmul(knobs, extents)], "linear layers: matrix products by packed weights"
     ),
     "elementwise": Schedule(
         PlainKnobs, lambda knobs, extents: [elementwise(knobs, extents)], "elementwise ops and copies in channel blocks"
@@ -96,6 +100,22 @@ class Rules:
             ):
                 return merge
         return None
+
+    def matmul(self, m: int, n: int, k: int) -> Choice | Refusal:
+        """The schedule of ``[m, k] x [k, n]``."""
+        blocks = -(-n // self.block)
+        if m == 1:
+            # One row: an accumulator per vector of columns, as many as hide the latency of an FMA.
+            wanted = self.unit.fma_units * self.unit.fma_latency
+            vectors = 1
+            while vectors * 2 <= min(wanted, blocks):
+                vectors *= 2
+            rows = 1
+        else:
+            vectors, rows = register_tile(self.unit, 2 if blocks > 1 else 1, m)
+        depth = k if k <= 16 else next((depth for depth in (16, 8, 4) if k % depth == 0), 8)
+        knobs = {"t_o": vectors * self.block, "rows": rows, "depth": depth}
+        return Choice("matmul", knobs, f"{rows}x{vectors} accumulators of {self.block} lanes")
 
     def plain(self, kind: str, height: int, width: int) -> Choice:
         """The schedule of a kernel without multiply-accumulates."""

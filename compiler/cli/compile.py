@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,11 +97,12 @@ def _write_module(compilation: Compilation, output: Path | None, elide: int | No
 
 
 def _summary(compilation: Compilation, path: Path) -> dict[str, Any]:
-    from dataclasses import asdict
+    from dlas.compiler.explain import plain_loops
 
     artifact = compilation.artifact
     assert artifact is not None
     kernels = [asdict(kernel) for kernel in artifact.kernels]
+    loops = plain_loops(compilation)
     archive = path.with_suffix(".irpa") if artifact.parameters is not None else None
     return {
         "model": artifact.model,
@@ -111,7 +113,8 @@ def _summary(compilation: Compilation, path: Path) -> dict[str, Any]:
         "stages": compilation.stages,
         "total_s": sum(compilation.stages.values()),
         "scheduled": sum(kernel["schedule"] is not None for kernel in kernels),
-        "left_to_iree": sum(kernel["schedule"] is None for kernel in kernels),
+        "left_to_iree": sum(kernel["schedule"] is None and kernel["name"] not in loops for kernel in kernels),
+        "plain_loops": len(loops),
         "kernels": kernels,
         "refused": [{"layer": layer, "op": op, "reason": reason} for layer, op, reason in compilation.layout.refused],
         "versions": artifact.versions,
@@ -127,6 +130,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
     listed = ", ".join(f"{name} {count}" for name, count in schedules.most_common())
     print(f"{console.plural(summary['scheduled'], 'kernel')} scheduled{listed and f' ({listed})'}")
     print(f"{console.plural(summary['left_to_iree'], 'kernel')} left to IREE")
+    if summary["plain_loops"]:
+        print(f"{console.plural(summary['plain_loops'], 'kernel')} in plain loops, since their schedule does not fit")
     for kernel in summary["kernels"]:
         if kernel["schedule"] is None:
             print(f"  {kernel['layer'] or kernel['name']} ({kernel['kind']}): {kernel['reason']}")

@@ -1,4 +1,4 @@
-"""How commands print: results on stdout, progress and complaints on stderr; rich on a terminal, plain lines if piped."""
+"""How commands print: results on stdout, progress and complaints on stderr; rich on a terminal, else plain lines."""
 
 from __future__ import annotations
 
@@ -86,13 +86,12 @@ def print_table(table: Table) -> None:
     if sys.stdout.isatty():
         Console().print(table)
         return
-    table.box = None
+    if table.title:  # rich would fold it to the width of the table
+        print(table.title)
+    table.title, table.box = None, None
     buffer = io.StringIO()
     Console(file=buffer, width=_WIDE, color_system=None).print(table)
-    lines = buffer.getvalue().splitlines()
-    if table.title is not None:  # rich pads it to the width of the table
-        lines[0] = lines[0].strip()
-    print("\n".join(line.rstrip() for line in lines))
+    print("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()))
 
 
 class Reporter(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,7 +53,7 @@ def _print_explanation(explanation: Explanation) -> None:
         columns.append("of peak>")
     rows = []
     for kernel in explanation.kernels:
-        row = [_layers(kernel), kernel.kind, kernel.schedule or "IREE", _knobs(kernel)]
+        row = [_layers(kernel), kernel.kind, kernel.schedule or kernel.fallback or "", _knobs(kernel)]
         if timed:
             row += [_show(kernel.calls, "d"), _show(kernel.time_us, ".1f"), _percent(kernel.time_share)]
             row += [_show(kernel.gflops, ".1f"), _show(kernel.gbs, ".1f")]
@@ -68,9 +69,10 @@ def _print_explanation(explanation: Explanation) -> None:
 
 
 def _totals(explanation: Explanation) -> list[str]:
-    scheduled = sum(kernel.schedule is not None for kernel in explanation.kernels)
-    left = len(explanation.kernels) - scheduled
-    lines = [f"{console.plural(scheduled, 'kernel')} scheduled, {left} left to IREE"]
+    made = Counter(kernel.fallback for kernel in explanation.kernels)
+    lines = [f"{console.plural(made[None], 'kernel')} scheduled, {made['IREE']} left to IREE"]
+    if made["plain loops"]:
+        lines[0] += f", {made['plain loops']} in plain loops"
     if explanation.time_us is None:
         return [*lines, f"no times: {explanation.untimed}"]
     share = _percent(explanation.scheduled_share)

@@ -7,6 +7,19 @@ from typing import Any
 from dlas.compiler.cli import console
 from dlas.compiler.cli.options import Json
 
+_TARGET_COLUMNS = {
+    "name": "name",
+    "description": "description",
+    "f32 lanes>": "simd_lanes",
+    "registers>": "vector_registers",
+    "FMA/cycle>": "fma_units",
+    "L1d kB>": "l1d_kb",
+    "L2 kB>": "l2_kb",
+    "L3 kB>": "l3_kb",
+    "cores>": "cores",
+    "GHz>": "clock_ghz",
+}
+
 
 def targets_command(json: Json = False) -> None:
     """List the devices that can be compiled for."""
@@ -16,13 +29,10 @@ def targets_command(json: Json = False) -> None:
     if json:
         console.print_json(targets)
         return
-    columns = ("name", "description", "lanes>", "registers>", "FMA/cycle>", "L1d kB>", "L2 kB>", "L3 kB>", "cores>", "GHz>")
-    keys = ("simd_lanes", "vector_registers", "fma_units", "l1d_kb", "l2_kb", "l3_kb", "cores")
     rows = [
-        [t["name"], t["description"], *(str(t[key]) for key in keys), "-" if t["clock_ghz"] is None else str(t["clock_ghz"])]
-        for t in targets
+        ["-" if target[key] is None else str(target[key]) for key in _TARGET_COLUMNS.values()] for target in targets
     ]
-    console.print_table(console.make_table("targets (f32 lanes of a vector register)", columns, rows))
+    console.print_table(console.make_table("targets", tuple(_TARGET_COLUMNS), rows))
 
 
 def schedules_command(json: Json = False) -> None:

@@ -20,7 +20,9 @@ class Context(StrEnum):
 
 
 def opt_command(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="MLIR text or bytecode; - reads stdin.", show_default=False)],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="MLIR text or bytecode; - reads stdin.", show_default=False)
+    ],
     pass_pipeline: Annotated[
         str, typer.Option("--pass-pipeline", metavar="P", help="Passes with options: a,b{option=value}.")
     ] = "",

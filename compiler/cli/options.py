@@ -21,14 +21,18 @@ Target: TypeAlias = Annotated[
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of text.")]
 IreeFlags: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--iree-flag", metavar="FLAG", help="A further flag of IREE's compiler (repeatable).", show_default=False),
+    typer.Option(
+        "--iree-flag", metavar="FLAG", help="A further flag of IREE's compiler (repeatable).", show_default=False
+    ),
 ]
 NoSchedules: TypeAlias = Annotated[
     bool, typer.Option("--no-schedules", help="Leave every kernel to IREE's own code generation.")
 ]
 Elide: TypeAlias = Annotated[
     int | None,
-    typer.Option("--elide", metavar="N", min=0, help="Do not print constants of more than N elements.", show_default=False),
+    typer.Option(
+        "--elide", metavar="N", min=0, help="Do not print constants of more than N elements.", show_default=False
+    ),
 ]
 
 

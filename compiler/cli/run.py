@@ -19,21 +19,29 @@ _SHOWN = 8  # values of an output that are printed
 
 
 def run_command(
-    artifact: Annotated[str, typer.Argument(metavar="FILE.vmfb", help="What `dlas compile` wrote.", show_default=False)],
+    artifact: Annotated[
+        str, typer.Argument(metavar="FILE.vmfb", help="What `dlas compile` wrote.", show_default=False)
+    ],
     inputs: Annotated[
         list[Path] | None,
-        typer.Option("--input", "-i", metavar="X.npy", help="An input, in the model's order (repeatable). "
-                     "Without any: random inputs of a fixed seed.", show_default=False),
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="X.npy",
+            help="An input, in the model's order (repeatable). Without any: random inputs of a fixed seed.",
+            show_default=False,
+        ),
     ] = None,
     device: Annotated[str, typer.Option("--device", metavar="D", help="IREE's name of the device.")] = "local-task",
     threads: Annotated[int, typer.Option("--threads", metavar="N", help="Worker threads of local-task.")] = 1,
     outputs: Annotated[
         list[Path] | None,
-        typer.Option("--output", "-o", metavar="Y.npy", help="Where an output goes, in order (repeatable).",
-                     show_default=False),
+        typer.Option(
+            "--output", "-o", metavar="Y.npy", help="Where an output goes, in order (repeatable).", show_default=False
+        ),
     ] = None,
     json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Run a compiled model once and print its outputs (iree-run-module runs the same file)."""
     from dlas.compiler.explain import random_inputs
     from dlas.runtime import load
@@ -54,12 +62,12 @@ def run_command(
         _write_array(path, result)
     report: dict[str, Any] = {"model": session.artifact.model, "device": device, "threads": threads}
     report["seed"] = SEED if is_random else None
-    sources = [None] * len(arrays) if is_random else list(map(str, inputs or ()))
+    sources: list[str | None] = [None] * len(arrays) if is_random else [*map(str, inputs or ())]
     report["inputs"] = [
         {"name": spec.name, "dtype": spec.dtype, "shape": spec.shape, "file": source}
         for spec, source in zip(session.artifact.inputs, sources, strict=True)
     ]
-    files = list(map(str, outputs or ())) or [None] * len(results)
+    files: list[str | None] = [*map(str, outputs or ())] or [None] * len(results)
     report["outputs"] = [
         {"name": spec.name, "dtype": spec.dtype, "shape": spec.shape, "file": file, **_statistics(result)}
         for spec, file, result in zip(session.artifact.outputs, files, results, strict=True)
@@ -97,7 +105,7 @@ def _statistics(array: np.ndarray) -> dict[str, Any]:
     import numpy as np
 
     values = array.astype(np.float64).reshape(-1)
-    described = {"min": None, "max": None, "mean": None}
+    described: dict[str, float | None] = {"min": None, "max": None, "mean": None}
     if values.size:
         described = {"min": float(values.min()), "max": float(values.max()), "mean": float(values.mean())}
     first = array.reshape(-1)[:_SHOWN].astype(values.dtype if array.dtype.kind not in "biu" else array.dtype)

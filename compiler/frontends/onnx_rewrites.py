@@ -7,12 +7,13 @@ from onnx import shape_inference, version_converter
 
 from dlas.errors import FrontendError
 
-# torch-mlir's conversion is written against the operators' newer forms; older models are converted up to this.
-_MIN_OPSET = 13
+# torch-mlir's conversion is written against the operators' newer forms (batch norm's is that of opset 15): older
+# models are converted up to this. Below the second figure most operators are unknown to it, so conversion must work.
+_MIN_OPSET, _OLDEST_OPSET = 15, 13
 
 
 def prepare(model: onnx.ModelProto, name: str, *, dynamic: bool) -> onnx.ModelProto:
-    """A copy of ``model``: opset at least 13, initialised inputs elided, nodes named, shapes inferred.
+    """A copy of ``model`` of opset 15 or newer, with initialised inputs elided, nodes named and shapes inferred.
 
     Raises:
         FrontendError: the model breaks ONNX's rules, or an input has a dynamic extent and ``dynamic`` is False.
@@ -26,10 +27,12 @@ def prepare(model: onnx.ModelProto, name: str, *, dynamic: bool) -> onnx.ModelPr
         try:
             copy = version_converter.convert_version(copy, _MIN_OPSET)
         except (RuntimeError, ValueError, version_converter.ConvertError) as error:
-            raise FrontendError(
-                f"opset {opset} cannot be converted to {_MIN_OPSET}: {_first_line(error)}", where=name,
-                hint=f"export the model with opset {_MIN_OPSET} or newer",
-            ) from error  # fmt: skip
+            if opset < _OLDEST_OPSET:
+                raise FrontendError(
+                    f"opset {opset} cannot be converted to {_MIN_OPSET}: {_first_line(error)}",
+                    where=name,
+                    hint=f"export the model with opset {_MIN_OPSET} or newer",
+                ) from error
     _freeze_inputs(copy.graph)
     _fix_extents(copy.graph, name, dynamic)
     _name_nodes(copy.graph)

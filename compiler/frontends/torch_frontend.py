@@ -150,7 +150,7 @@ def import_program(program: ExportedProgram, name: str) -> ImportedModel:
 
 
 def _decompositions() -> dict[Any, Any]:
-    """torch-mlir's decompositions without those it does better itself.
+    """torch-mlir's decompositions without those that it does better itself.
 
     torch's own for layer and group norm take the variance through float64, element by element.
     """

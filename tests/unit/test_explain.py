@@ -20,8 +20,18 @@ PACK = KernelRecord("d0", "", "pack", "transpose", {}, "transposes", flops=0, by
 LEFT = KernelRecord("d2", "c", "linalg.generic", None, {}, "no schedule for these ops", flops=0, bytes=0)
 
 
+LOOPS = KernelRecord("d3", "d", "conv", None, {"ow": 4}, "schedule packed_conv does not apply", flops=8, bytes=8)
+
+
 def compilation(*kernels: KernelRecord, refused: list[tuple[str, str, str]] | None = None) -> Any:
+    scheduled = [
+        SimpleNamespace(
+            export=kernel.name, kernel=kernel if kernel.knobs else None, applied=kernel.schedule is not None
+        )
+        for kernel in kernels
+    ]
     return SimpleNamespace(
+        scheduled=scheduled,
         artifact=SimpleNamespace(model="net", kernels=kernels),
         target=SimpleNamespace(name="x86_64"),
         layout=SimpleNamespace(refused=refused or []),
@@ -29,7 +39,8 @@ def compilation(*kernels: KernelRecord, refused: list[tuple[str, str, str]] | No
 
 
 def test_times_make_rates_and_shares() -> None:
-    times = {"d1": KernelTime("d1", 2, 100.0, 0.8), "d0": KernelTime("d0", 1, 20.0, 0.16), "d2": KernelTime("d2", 1, 5.0, 0.04)}  # fmt: skip
+    measured = (KernelTime("d1", 2, 100.0, 0.8), KernelTime("d0", 1, 20.0, 0.16), KernelTime("d2", 1, 5.0, 0.04))
+    times = {time.name: time for time in measured}
     explanation = describe(compilation(PACK, LEFT, CONV), times, PEAK)
     conv, pack, left = explanation.kernels  # slowest first
     assert (conv.name, pack.name, left.name) == ("d1", "d0", "d2")
@@ -64,6 +75,12 @@ def test_a_refusal_is_the_reason_of_its_layers_kernel() -> None:
     assert explanation.kernels[0].reason == "f64 convolutions have no schedule"
     assert explanation.kernels[1].reason == "T_O=16"
     assert [op.layer for op in explanation.refused] == ["c", ""]
+
+
+def test_the_fallback_says_who_made_the_code() -> None:
+    explanation = describe(compilation(CONV, LEFT, LOOPS, refused=[("d", "linalg.x", "other")]), {}, None)
+    assert [kernel.fallback for kernel in explanation.kernels] == [None, "IREE", "plain loops"]
+    assert explanation.kernels[2].reason == "schedule packed_conv does not apply"
 
 
 def test_random_inputs_fit_their_specs_and_repeat() -> None:

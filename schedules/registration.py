@@ -1,0 +1,75 @@
+"""The passes of this room and of the layout by name, for ``dlas opt``; all run in IREE's context."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from iree.compiler import ir
+
+from dlas.passes.blocked_layout import BlockedLayout
+from dlas.passes.generics import layer_of, walk
+from dlas.passes.lower_lanes import lower_lanes
+from dlas.passes.registry import Note, Pass, register
+from dlas.schedules.knobs import VectorUnit
+from dlas.schedules.rules import Rules
+
+# An op of a dialect that is not loaded would be created unregistered.
+_DIALECTS = ("affine", "arith", "flow", "iree_tensor_ext", "linalg", "tensor", "vector")
+
+
+def _load_dialects(context: ir.Context) -> None:
+    for name in _DIALECTS:
+        _ = context.dialects[name]
+
+
+@register("dlas-blocked-layout", context="iree")
+@dataclass(frozen=True)
+class BlockedLayoutPass(Pass):
+    """:class:`dlas.passes.blocked_layout.BlockedLayout` with the default rules of a vector unit.
+
+    Attributes:
+        lanes: f32 lanes of a vector register, which is the block of the layout.
+        registers: vector registers.
+    """
+
+    lanes: int = 8
+    registers: int = 16
+
+    def __post_init__(self) -> None:
+        if self.lanes < 1 or self.lanes & (self.lanes - 1):
+            raise ValueError(f"lanes={self.lanes} is not a power of two")
+        if self.registers < 3:
+            raise ValueError(f"registers={self.registers}: an accumulator, a weight and an input need 3")
+
+    def run(self, module: Any) -> list[Note]:
+        _load_dialects(module.context)
+        rules = Rules(VectorUnit(self.lanes, self.registers))
+        layout = BlockedLayout(rules.block, rules.conv, rules.plain)
+        notes: list[Note] = []
+        for function in walk(module, "func.func", "util.func"):
+            if not function.regions[0].blocks:
+                continue
+            report = layout.run(function)
+            for kernel in report.kernels.values():
+                layers = ", ".join(dict.fromkeys(filter(None, kernel.layers)))
+                knobs = " ".join(f"{key}={value}" for key, value in kernel.choice.knobs.items())
+                text = f"{kernel.kind}: {kernel.choice.schedule}{{{knobs}}}: {kernel.choice.reason}"
+                notes.append(Note(self.name, layers, True, text))
+            notes += [Note(self.name, layer, False, f"{op}: {reason}") for layer, op, reason in report.refused]
+        return notes
+
+
+@register("dlas-lower-lanes", context="iree")
+@dataclass(frozen=True)
+class LowerLanes(Pass):
+    """:func:`dlas.passes.lower_lanes.lower_lanes` on every function."""
+
+    def run(self, module: Any) -> list[Note]:
+        _load_dialects(module.context)
+        notes: list[Note] = []
+        for function in walk(module, "func.func"):
+            layers = [layer_of(op) for op in walk(function, "linalg.generic") if "dlas.lanes" in op.attributes]
+            if lower_lanes(function):
+                notes.append(Note(self.name, ", ".join(dict.fromkeys(layers)), True, f"{len(layers)} lane ops"))
+        return notes
