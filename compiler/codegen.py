@@ -41,11 +41,11 @@ _AFTER_SCHEDULE = (
     "iree-codegen-llvmcpu-vector-lowering-pipeline",
 )
 
-# IREE's default stack limit (32 KB) refuses embedding + layer norm kernels; its worker threads have 128 KB or more.
+# IREE's default stack limit (32 KB) refuses embedding + layer norm kernels; powers of two only.
 _COMMON_FLAGS = (
     "--iree-opt-level=O2",
     "--iree-input-type=none",
-    "--iree-llvmcpu-stack-allocation-limit=98304",
+    "--iree-llvmcpu-stack-allocation-limit=131072",
 )
 
 
