@@ -233,16 +233,17 @@ def random_inputs(specs: Sequence[TensorSpec], seed: int = 0) -> list[np.ndarray
     return arrays
 
 
-_INLINE_MEANING = r"``{name}`` (.+?)(?=, ``|\.\s|\.$|$)"
+# "``ow`` pixels of a row, ``block`` channels", and "``rows`` x ``t_o`` outputs", which is what both mean.
+_TOLD = re.compile(r"((?:``\w+`` (?:x|and) )*``\w+``) (.+?)(?=, ``|\.\s|\.$|$)")
 
 
 def knob_meanings(knobs: type) -> dict[str, str]:
-    """What a schedule's docstring says of each knob: from its ``Attributes:`` list, else from its sentences."""
+    """What a schedule's docstring says of each knob: in its ``Attributes:`` list, else in its sentences."""
     text = inspect.getdoc(knobs) or ""
     listed = re.findall(r"^ {4}(\w+(?:, \w+)*): (.+(?:\n {8}.+)*)", text.partition("Attributes:")[2], re.MULTILINE)
     meanings = {name: " ".join(meaning.split()) for names, meaning in listed for name in names.split(", ")}
-    for name in inspect.get_annotations(knobs):
-        found = re.search(_INLINE_MEANING.format(name=name), " ".join(text.split()))
-        if name not in meanings and found is not None:
-            meanings[name] = found[1]
+    for together, meaning in _TOLD.findall(" ".join(text.split())):
+        plain = together.replace("`", "")
+        for name in set(plain.split()) & set(inspect.get_annotations(knobs)):
+            meanings.setdefault(name, meaning if name == plain else f"{plain} {meaning}")
     return {name: meaning.rstrip(".") for name, meaning in meanings.items()}

@@ -67,7 +67,8 @@ def lane_tile(unit: VectorUnit, width: int, taps: int) -> int:
     """Pixels of a row per tile of a kernel with one accumulator per pixel and ``taps`` weights in registers."""
     room = max(1, unit.registers - taps - 2)
     candidates: Sequence[int] = range(1, min(room, width) + 1)
-    target = unit.fma_units * unit.fma_latency
+    # Each accumulator is updated once per tap in a row: 20% more of them than the FMA's latency asks for.
+    target = 1.2 * unit.fma_units * unit.fma_latency
 
     def cost(pixels: int) -> tuple[float, int]:
         full, rest = divmod(width, pixels)

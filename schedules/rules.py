@@ -69,7 +69,7 @@ class Rules:
         if shape.dtype != "f32":
             return Refusal(f"{shape.dtype} convolutions have no schedule (f32 has)")
         c_pg, k_pg, groups = shape.c_per_group, shape.k_per_group, shape.groups
-        if groups > 1 and c_pg == k_pg and c_pg < block and block % c_pg == 0:
+        if groups > 1 and c_pg == k_pg and block % c_pg == 0:
             taps = shape.k_w
             ow = lane_tile(self.unit, shape.out_w, taps)
             kind = "depthwise" if c_pg == 1 else f"{c_pg} channels per group"

@@ -9,9 +9,10 @@ import typer
 
 from dlas.compiler.cli import console
 from dlas.compiler.cli.options import Target, check_writable
-from dlas.errors import ArtifactError
+from dlas.errors import ArtifactError, UsageError
 
 OURS = "dlas"
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 DEFAULT_PEERS = "torch,onnxruntime,openvino,tvm,litert,iree"
 
 
@@ -38,6 +39,8 @@ def bench_command(
     Exits with 1 if dlas itself failed on a model; a peer that cannot run has the reason in its row.
     """
     if plot is not None:
+        if plot.suffix not in PLOT_SUFFIXES:
+            raise UsageError(f"no plot of kind {plot.suffix!r}", where=str(plot), hint=", ".join(PLOT_SUFFIXES))
         check_writable(plot)
     if json is not None and json != "-":
         check_writable(Path(json))
@@ -61,8 +64,8 @@ def bench_command(
     if plot is not None:
         try:
             report.plot(plot)
-        except (OSError, ValueError) as error:  # matplotlib raises ValueError for a suffix it does not know
-            raise ArtifactError(f"cannot draw the plot: {error}", where=str(plot)) from error
+        except OSError as error:
+            raise ArtifactError(f"cannot be written: {error.strerror or error}", where=str(plot)) from error
     failed = [row for row in report.rows if row.peer == OURS and row.status != "ok"]
     for row in failed:
         console.error(f"{row.model}: {row.status}")

@@ -53,7 +53,7 @@ def _print_explanation(explanation: Explanation) -> None:
         columns.append("of peak>")
     rows = []
     for kernel in explanation.kernels:
-        row = [_layers(kernel), kernel.kind, kernel.schedule or kernel.fallback or "", _knobs(kernel)]
+        row = [_layers(kernel), _class(kernel), kernel.schedule or kernel.fallback or "", _knobs(kernel)]
         if timed:
             row += [_show(kernel.calls, "d"), _show(kernel.time_us, ".1f"), _percent(kernel.time_share)]
             row += [_show(kernel.gflops, ".1f"), _show(kernel.gbs, ".1f")]
@@ -90,6 +90,12 @@ def _layers(kernel: ExplainedKernel) -> str:
     names = kernel.layer.split(", ")
     more = f" and {len(names) - _LAYERS} more" if len(names) > _LAYERS else ""
     return (", ".join(names[:_LAYERS]) or "-") + more
+
+
+def _class(kernel: ExplainedKernel) -> str:
+    """The class; of a kernel left to IREE its ops, each once with its count."""
+    counts = Counter(kernel.kind.split(" + "))
+    return " + ".join(op if count == 1 else f"{count} {op}" for op, count in counts.items())
 
 
 def _knobs(kernel: ExplainedKernel) -> str:

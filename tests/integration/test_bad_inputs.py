@@ -201,6 +201,7 @@ def test_an_unknown_target(folder: Path, command: str, target: str, message: str
         (["bench", "zoo:vgg"], 2, "zoo:vgg: unknown zoo model 'vgg' (known: ..."),
         (["bench", "zoo:layer", "--threads", "0"], 2, "threads: cannot measure 0 threads (this host has 1 to ..."),
         (["bench", "zoo:layer", "--runs", "0"], 2, "runs: runs and seconds must be positive"),
+        (["bench", "zoo:layer", "--plot", "p.jpeg"], 2, "p.jpeg: no plot of kind '.jpeg' (.png, .svg, .pdf)"),
         (["bench", "zoo:layer", "--plot", "nowhere/p.png"], 2, "nowhere/p.png: no such folder: nowhere"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -15,8 +15,11 @@ import pytest
 from dlas import __version__, benchmarks
 from dlas.benchmarks import BenchReport, Row
 from dlas.compiler.cli import console, main
+from dlas.compiler.frontends import zoo
 from dlas.compiler.targets import list_targets
+from dlas.runtime import roofline
 from dlas.runtime.artifact import Artifact
+from dlas.schedules.rules import SCHEDULES
 
 pytest.importorskip("torch_mlir")
 pytest.importorskip("iree.compiler")
@@ -243,6 +246,27 @@ def test_explain_without_times(model: Path, capsys: pytest.CaptureFixture[str]) 
     assert "no times: not asked for" in text and "GFLOP/s" not in text
 
 
+def test_explain_with_times_and_the_share_of_the_peak(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peak = roofline.Roofline(peak_gflops=123.0, bandwidth_gbs=4.5, simd_lanes=8, cached_at="now")
+    monkeypatch.setattr(roofline, "find_probe", lambda: Path("probe"))
+    monkeypatch.setattr(roofline, "measure", lambda: peak)
+    assert main(["explain", str(model), "--time"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "two for x86_64"
+    for column in ("calls", "us", "time", "GFLOP/s", "GB/s", "of peak"):
+        assert f" {column} " in lines[1]
+    (row,) = (line for line in lines if line.startswith("scheduled "))
+    assert "packed_conv" in row and row.count("%") == 2
+    assert "measured peak of one core: 123 GFLOP/s, 4.5 GB/s" in lines
+    monkeypatch.setattr(roofline, "find_probe", lambda: None)
+    assert main(["explain", str(model), "--json"]) == 0
+    explanation = json.loads(capsys.readouterr().out)
+    assert explanation["roofline"] is None and explanation["time_us"] > 0
+    assert all(kernel["peak_share"] is None for kernel in explanation["kernels"])
+
+
 def test_explain_another_machines_code_has_no_times(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", str(model), "--target", "aarch64"]) == 0
     printed = capsys.readouterr()
@@ -343,6 +367,17 @@ def test_a_reader_that_stops_early_is_no_failure_to_report(tmp_path: Path) -> No
     command = f"'{sys.executable}' -m dlas.compiler.cli targets --json | head -c 1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == "[" and done.stderr == ""
+
+
+def test_the_documents_name_what_there_is() -> None:
+    root = Path(__file__).resolve().parents[2]
+    readme, cli = (root / "README.md").read_text(), (root / "docs" / "cli.md").read_text()
+    for name in (*list_targets(), *SCHEDULES, *(model.name for model in zoo.list_models())):
+        assert f"`{name}`" in readme, name
+    for peer in set(benchmarks.PEERS) - {"dlas"}:
+        assert f"`{peer}`" in cli, peer
+    for stage in STAGES[:-1]:
+        assert f"`{stage}`" in cli, stage
 
 
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:

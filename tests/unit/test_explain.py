@@ -114,7 +114,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Told:
-    """Knobs of a schedule: ``a`` pixels of a row per tile, ``b`` channels of a block. More."""
+    """Knobs of a schedule: ``a`` pixels of a row per tile, ``b`` x ``c`` outputs of a tile. More ``x``."""
 
     a: int
     b: int
@@ -123,7 +123,11 @@ class Told:
 
 def test_knob_meanings() -> None:
     assert knob_meanings(Listed) == {"a": "the first, on two lines", "b": "both others", "c": "both others"}
-    assert knob_meanings(Told) == {"a": "pixels of a row per tile", "b": "channels of a block"}
+    assert knob_meanings(Told) == {
+        "a": "pixels of a row per tile",
+        "b": "b x c outputs of a tile",
+        "c": "b x c outputs of a tile",
+    }
 
 
 def test_explain_times_a_model(tmp_path: Any) -> None:

@@ -252,6 +252,13 @@ def test_weights_and_biases_are_plain_constants():
     assert not left
 
 
+def test_canonicalising_twice_changes_nothing():
+    once = canonicalise(import_model(net(), (X,)))
+    twice = canonicalise(once)
+    assert str(twice.parse()) == str(once.parse())
+    assert twice.notes == once.notes
+
+
 def test_notes_say_what_happened():
     notes = canonicalise(import_model(net(), (X,))).notes
     folded = [note for note in notes if note.pass_name == "dlas-fold-batch-norm" and "folded into" in note.text]
