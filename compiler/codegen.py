@@ -241,7 +241,9 @@ def verify_scheduled(kernel: Kernel, function: ir.Operation) -> None:
     left = find_ops(function, lambda op: op.name.startswith("linalg.") and op.name != "linalg.yield")
     if left:
         raise ScheduleError(f"{left[0].name} is left after schedule {kernel.choice.schedule}", where=where)
-    if kernel.kind in MULTIPLYING and not find_ops(function, lambda op: op.name in ("vector.fma", "vector.outerproduct")):
+    if kernel.kind in MULTIPLYING and not find_ops(
+        function, lambda op: op.name in ("vector.fma", "vector.outerproduct")
+    ):
         raise ScheduleError(f"no vector.fma after schedule {kernel.choice.schedule}", where=where)
 
 

@@ -18,20 +18,13 @@ from dataclasses import dataclass, field
 
 from iree.compiler import ir
 
-from dlas.passes.blocked_kernels import (
-    Blocked,
-    Epilogue,
-    KernelEmitter,
-    Pads,
-    ResultSpec,
-    pad_nchw,
-    reshape_collapse,
-    reshape_expand,
-)
+from dlas.passes.blocked_kernels import KernelEmitter
 from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite, pad_amounts
 from dlas.passes.elementwise import Access, Elementwise
+from dlas.passes.kernel_frame import Blocked, Epilogue, ResultSpec
 from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
+from dlas.passes.reshape import Pads, pad_nchw, reshape_collapse, reshape_expand
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
 ConvPolicy = Callable[[ConvShape], "Choice | Refusal"]
@@ -252,8 +245,12 @@ class _Rewriter:
             choice = self.config.plain_policy("reduce", shape[2], shape[3])
             return _Group(reduce, choice, [], op, [reduce.result])
         site = self._analyze_elementwise(op)
-        if not isinstance(site, Elementwise) or len(site.shape) != 4 or not any(
-            operand.access is Access.FULL and operand.value in self.will_be_blocked for operand in site.operands
+        if (
+            not isinstance(site, Elementwise)
+            or len(site.shape) != 4
+            or not any(
+                operand.access is Access.FULL and operand.value in self.will_be_blocked for operand in site.operands
+            )
         ):
             return None
         if site.shape[2] * site.shape[3] == 1 or not self._operands_ready(site, []):
@@ -406,4 +403,3 @@ class _Rewriter:
 
 def _layer(op: ir.Operation) -> str:
     return str(ir.StringAttr(op.attributes["dlas.layer"]).value) if "dlas.layer" in op.attributes else ""
-

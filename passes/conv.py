@@ -107,8 +107,8 @@ class ConvSite:
             out_w=out_w,
             k_h=weights.shape[2],
             k_w=weights.shape[3],
-            stride=_pair(op, "strides"),
-            dilation=_pair(op, "dilations"),
+            stride=pair(op, "strides"),
+            dilation=pair(op, "dilations"),
             pads=pads,
             dtype=str(ir.ShapedType(result.type).element_type),
         )
@@ -149,7 +149,8 @@ def _through_zero_pad(value: ir.Value) -> tuple[ir.Value, tuple[int, int, int, i
     return pad.operands[0], amounts[1]
 
 
-def _pair(op: ir.Operation, name: str) -> tuple[int, int]:
+def pair(op: ir.Operation, name: str) -> tuple[int, int]:
+    """Strides or dilations; (1, 1) where the op has none."""
     if name not in op.attributes:
         return (1, 1)
     first, second = (int(v) for v in ir.DenseIntElementsAttr(op.attributes[name]))

@@ -7,7 +7,6 @@ fused into it, and no dimension is collapsed. Works in IREE's context.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from iree.compiler import ir
 

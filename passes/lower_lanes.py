@@ -47,9 +47,7 @@ def _lower(op: ir.Operation) -> ir.Value:
     combine = _combiner(op)
     columns = sorted({p * stride + x * dilation for p in range(pixels) for x in range(taps)})
     for i in range(max(1, per_group)):
-        filters = (
-            [_read(weights, [0, 0, x, i, 0], vector, padding, index) for x in range(taps)] if per_group else []
-        )
+        filters = [_read(weights, [0, 0, x, i, 0], vector, padding, index) for x in range(taps)] if per_group else []
         for column in columns:
             uses = [
                 ((column - x * dilation) // stride, x)

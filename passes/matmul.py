@@ -33,7 +33,7 @@ class MatmulSite:
             return Refusal(f"matrix product of {types[0].element_type} (f32 has a schedule)")
         if not all(type.has_static_shape for type in types):
             return Refusal("dynamic shape")
-        maps = op.attributes["indexing_maps"] if "indexing_maps" in op.attributes else None
+        maps = op.attributes.get("indexing_maps", None)
         plain = ("(d0, d1, d2) -> (d0, d2)", "(d0, d1, d2) -> (d2, d1)", "(d0, d1, d2) -> (d0, d1)")
         if maps is not None and tuple(str(attr.value) for attr in maps) != plain:
             return Refusal("transposed or broadcast operands")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from iree.compiler import ir
 
 from dlas.passes.constants import read_scalar
-from dlas.passes.conv import pad_amounts
+from dlas.passes.conv import pad_amounts, pair
 from dlas.passes.plan import Refusal
 
 # op -> the arith op that combines two elements
@@ -46,11 +46,17 @@ class WindowSite:
             amounts = pad_amounts(owner)
             if amounts is not None:
                 data, pad = owner.operands[0], amounts
-        strides = tuple(int(v) for v in ir.DenseIntElementsAttr(op.attributes["strides"]))
-        dilations = tuple(int(v) for v in ir.DenseIntElementsAttr(op.attributes["dilations"]))
-        kernel = tuple(ir.ShapedType(op.operands[1].type).shape)
+        k_h, k_w = ir.ShapedType(op.operands[1].type).shape
         return cls(
-            op, data, POOL_OPS[op.name], float(init), pad, kernel, strides, dilations, op.results[0]  # type: ignore[arg-type]
+            op,
+            data,
+            POOL_OPS[op.name],
+            float(init),
+            pad,
+            (k_h, k_w),
+            pair(op, "strides"),
+            pair(op, "dilations"),
+            op.results[0],
         )
 
 

@@ -142,7 +142,9 @@ def knobs_of(choice: Choice) -> Any:
     unknown = sorted(set(choice.knobs) - known)
     if unknown:
         raise ScheduleError(
-            f"unknown knob {unknown[0]!r}", where=f"schedule {choice.schedule}", hint="known: " + ", ".join(sorted(known))
+            f"unknown knob {unknown[0]!r}",
+            where=f"schedule {choice.schedule}",
+            hint="known: " + ", ".join(sorted(known)),
         )
     return schedule.knobs(**choice.knobs)
 

@@ -1,0 +1,128 @@
+"""Kernels at the edges of the blocked layout: pack, unpack, copies with another halo, global reductions."""
+
+from __future__ import annotations
+
+import numpy as np
+from iree.compiler import ir
+
+from dlas.passes import dispatch as d
+from dlas.passes.kernel_frame import IDENTITY, Blocked, KernelFrame, ResultSpec, binary, dims, tensor_bytes
+from dlas.passes.plan import Choice
+from dlas.passes.reshape import Pads, crop_channels, pad_channels, reshape_collapse, reshape_expand
+
+
+class EdgeKernels(KernelFrame):
+    """Adds the kernels at the layout's edges to the frame."""
+
+    def copy(self, data: Blocked, halo: Pads, halo_value: float, choice: Choice, layer: str) -> Blocked:
+        """The same tensor with another halo."""
+        batch, _, height, width = data.shape
+        tile_shape = [1, height, width, self.block]
+        identity = d.affine_map(4, dims(*IDENTITY))
+        result = ResultSpec(data.value, halo, halo_value)
+
+        def body(b: d.DispatchBody) -> None:
+            tile = self.tile(b, batch, data.blocks, 1)
+            x = b.load(
+                b.inputs[0], [tile.image, tile.block, data.halo[0], data.halo[1], 0], [1, *tile_shape], tile_shape
+            )
+            place = [tile.image, tile.block, halo[0], halo[1], 0]
+            out = b.load(b.outputs[0], place, [1, *tile_shape], tile_shape)
+            role = {"dlas.role": ir.StringAttr.get("epilogue")}
+            value = d.generic([x], [out], [identity, identity], "pppp", lambda a: [a[0]], role)[0]
+            b.store(value, b.outputs[0], place, [1, *tile_shape])
+            self.emit_border(b, b.outputs[0], result, tile, 1, height, width)
+
+        value = d.create_dispatch(batch * data.blocks, [data.value], [self.result_type(data.shape, halo)], body)[0]
+        self.record(
+            value.owner.operation, "copy", choice, layer, {"h": height, "w": width}, 0, 2 * tensor_bytes(value.type)
+        )
+        return Blocked(value, data.shape, self.block, halo, halo_value)
+
+    def pack(self, value: ir.Value, halo: Pads, halo_value: float, choice: Choice, layer: str) -> Blocked:
+        """NCHW to blocked, with the halo written on the way."""
+        batch, channels, height, width = shape = tuple(ir.ShapedType(value.type).shape)
+        blocks = -(-channels // self.block)
+        if channels % self.block:
+            value = pad_channels(value, blocks * self.block, self.element)
+        split = [batch, blocks, self.block, height, width]
+        expanded = reshape_expand(value, split, [[0], [1, 2], [3], [4]])
+        result = ResultSpec(value, halo, halo_value)
+
+        def body(b: d.DispatchBody) -> None:
+            tile = self.tile(b, batch, blocks, 1)
+            x = b.load(b.inputs[0], [tile.image, tile.block, 0, 0, 0], [1, 1, *split[2:]], [1, *split[2:]])
+            tile_shape = [1, height, width, self.block]
+            place = [tile.image, tile.block, halo[0], halo[1], 0]
+            out = b.load(b.outputs[0], place, [1, *tile_shape], tile_shape)
+            # The loops follow the input: IREE interchanges a transpose that does not.
+            maps = [d.affine_map(4, dims(*IDENTITY)), d.affine_map(4, dims(0, 2, 3, 1))]
+            role = {"dlas.role": ir.StringAttr.get("epilogue")}
+            moved = d.generic([x], [out], maps, "pppp", lambda a: [a[0]], role)[0]
+            b.store(moved, b.outputs[0], place, [1, *tile_shape])
+            self.emit_border(b, b.outputs[0], result, tile, 1, height, width)
+
+        packed = d.create_dispatch(batch * blocks, [expanded], [self.result_type(shape, halo)], body)[0]
+        self.record(
+            packed.owner.operation, "pack", choice, layer, {"h": height, "w": width}, 0, 2 * tensor_bytes(packed.type)
+        )
+        return Blocked(packed, shape, self.block, halo, halo_value)
+
+    def unpack(self, data: Blocked, choice: Choice, layer: str) -> ir.Value:
+        """Blocked to NCHW."""
+        batch, channels, height, width = data.shape
+        out_shape = [batch, data.blocks, self.block, height, width]
+
+        def body(b: d.DispatchBody) -> None:
+            tile = self.tile(b, batch, data.blocks, 1)
+            tile_shape = [1, height, width, self.block]
+            x = b.load(
+                b.inputs[0], [tile.image, tile.block, data.halo[0], data.halo[1], 0], [1, *tile_shape], tile_shape
+            )
+            place = [tile.image, tile.block, 0, 0, 0]
+            sizes = [1, 1, *out_shape[2:]]
+            out = b.load(b.outputs[0], place, sizes, sizes[1:])
+            maps = [d.affine_map(4, dims(*IDENTITY)), d.affine_map(4, dims(0, 3, 1, 2))]
+            role = {"dlas.role": ir.StringAttr.get("epilogue")}
+            moved = d.generic([x], [out], maps, "pppp", lambda a: [a[0]], role)[0]
+            b.store(moved, b.outputs[0], place, sizes)
+
+        result = d.create_dispatch(batch * data.blocks, [data.value], [d.tensor_type(out_shape, self.element)], body)[0]
+        self.record(
+            result.owner.operation,
+            "unpack",
+            choice,
+            layer,
+            {"h": height, "w": width, "unpack": 1},
+            0,
+            2 * tensor_bytes(result.type),
+        )
+        merged = reshape_collapse(result, [batch, data.blocks * self.block, height, width], [[0], [1, 2], [3], [4]])
+        return merged if channels % self.block == 0 else crop_channels(merged, channels, self.element)
+
+    def reduce(self, data: Blocked, combine: str, init: float, choice: Choice, layer: str) -> ir.Value:
+        """Sum or maximum over height and width, to ``[N, C/B, B]``."""
+        batch, _, height, width = data.shape
+        tile_shape = [1, height, width, self.block]
+
+        def body(b: d.DispatchBody) -> None:
+            tile = self.tile(b, batch, data.blocks, 1)
+            x = b.load(
+                b.inputs[0], [tile.image, tile.block, data.halo[0], data.halo[1], 0], [1, *tile_shape], tile_shape
+            )
+            sizes = [1, 1, self.block]
+            out = b.load(b.outputs[0], [tile.image, tile.block, 0], sizes, sizes[1:])
+            start = d.fill(d.float_constant(init, self.element), out, "init")
+            role = {"dlas.role": ir.StringAttr.get("root")}
+            maps = [d.affine_map(4, dims(0, 2, 3, 1)), d.affine_map(4, dims(0, 1))]
+            total = d.generic([x], [start], maps, "pprr", lambda a: [binary(combine, a[0], a[1])], role)[0]
+            b.store(total, b.outputs[0], [tile.image, tile.block, 0], sizes)
+
+        result = d.create_dispatch(
+            batch * data.blocks, [data.value], [d.tensor_type([batch, data.blocks, self.block], self.element)], body
+        )[0]
+        moved = tensor_bytes(data.value.type)
+        self.record(
+            result.owner.operation, "reduce", choice, layer, {"h": height, "w": width}, int(np.prod(data.shape)), moved
+        )
+        return result

@@ -1,0 +1,351 @@
+"""The frame that all kernels of the blocked layout share: slices, borders, epilogues, and the record of each kernel.
+
+Inside a workgroup the loops are always in the order (k, h, w, o | reductions): k counts channel blocks, o the lanes
+of a block. The ops carry ``dlas.role``: ``init``, ``root`` (what reduces), ``epilogue`` (elementwise tail) and
+``border`` (zeros, or the padding value, around the interior).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from iree.compiler import ir
+
+from dlas.passes import dispatch as d
+from dlas.passes.constants import make_constant
+from dlas.passes.elementwise import Access, Elementwise
+from dlas.passes.plan import Choice, Kernel
+from dlas.passes.reshape import Pads
+
+IDENTITY = (0, 1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A tensor in the blocked layout: ``value`` is ``[N, ceil(C/B), H + halo, W + halo, B]``."""
+
+    value: ir.Value
+    shape: tuple[int, ...]
+    block: int
+    halo: Pads = (0, 0, 0, 0)
+    halo_value: float = 0.0
+
+    @property
+    def blocks(self) -> int:
+        """Channel blocks, the last one padded."""
+        return -(-self.shape[1] // self.block)
+
+
+@dataclass(frozen=True)
+class ResultSpec:
+    """A result that a kernel writes: the value it stands for, and the halo around it."""
+
+    value: ir.Value
+    halo: Pads = (0, 0, 0, 0)
+    halo_value: float = 0.0
+
+
+@dataclass
+class Epilogue:
+    """Elementwise ops at the tail of a kernel.
+
+    Attributes:
+        ops: in program order; each reads results of earlier ones, of the root, or extra inputs.
+        source: the value that the root computes, or None where the first op reads only extra inputs.
+        full: blocked tensors that the ops read, by the value they stand for.
+        plane: ``[N, C/B, B]`` tensors by the ``[N, C, 1, 1]`` value that they stand for.
+        full_plain: ``[M, N]`` tensors that the ops of a matrix product read.
+    """
+
+    ops: Sequence[Elementwise]
+    source: ir.Value | None
+    full: Mapping[ir.Value, Blocked] = field(default_factory=dict)
+    plane: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
+    full_plain: Sequence[ir.Value] = ()
+
+
+@dataclass
+class Root:
+    """What reduces in a kernel, as callbacks on the body of the dispatch.
+
+    Attributes:
+        inputs: tensors that it reads.
+        emit: given the body, its bindings of ``inputs``, the tile's coordinates and the accumulator, emits the op.
+        init: initial value of the accumulator.
+    """
+
+    inputs: Sequence[ir.Value]
+    emit: Callable[[d.DispatchBody, Sequence[ir.Value], Tile, ir.Value], ir.Value]
+    init: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A workgroup's place in the result: image, number of the tile within it, first channel block."""
+
+    image: int | ir.Value
+    index: ir.Value
+    block: ir.Value
+
+
+def dims(*positions: int) -> list[ir.AffineExpr]:
+    """Affine dimensions by position."""
+    return [ir.AffineExpr.get_dim(position) for position in positions]
+
+
+class KernelFrame:
+    """Emits dispatches at the current insertion point and keeps the record of each distinct kernel."""
+
+    def __init__(self, block: int) -> None:
+        self.block = block
+        self.kernels: dict[str, Kernel] = {}
+        self.element = ir.F32Type.get()
+
+    # -- the frame that all kernels share ------------------------------------------------------------------------
+
+    def windowed(
+        self,
+        *,
+        kind: str,
+        choice: Choice,
+        layer: str,
+        shape: tuple[int, ...],
+        tile_blocks: int,
+        root: Root | None,
+        epilogue: Epilogue,
+        results: Sequence[ResultSpec],
+        extents: Mapping[str, int],
+        flops: int = 0,
+    ) -> list[Blocked]:
+        """A kernel over ``shape`` (of the result) with ``tile_blocks`` channel blocks per workgroup."""
+        batch, channels, height, width = shape
+        blocks = -(-channels // self.block)
+        tiles = blocks // tile_blocks
+        tile_shape = [tile_blocks, height, width, self.block]
+        vectors = self._channel_vectors(epilogue, blocks)
+        full = list(epilogue.full.items())
+        plane = list(epilogue.plane.items())
+        root_inputs = list(root.inputs) if root else []
+        inputs = [
+            *root_inputs,
+            *(blocked.value for _, blocked in full),
+            *(value for _, value in plane),
+            *vectors.values(),
+        ]
+        types = [self.result_type(shape, result.halo) for result in results]
+
+        def body(b: d.DispatchBody) -> None:
+            tile = self.tile(b, batch, tiles, tile_blocks)
+            bindings = iter(b.inputs)
+            root_bindings = [next(bindings) for _ in root_inputs]
+            sources: dict[ir.Value, tuple[ir.Value, ir.AffineMap]] = {}
+            identity = d.affine_map(4, dims(*IDENTITY))
+            for key, blocked in full:
+                offsets = [tile.image, tile.block, blocked.halo[0], blocked.halo[1], 0]
+                sources[key] = (b.load(next(bindings), offsets, [1, *tile_shape], tile_shape), identity)
+            for key, _ in plane:
+                sizes = [1, tile_blocks, self.block]
+                sources[key] = (
+                    b.load(next(bindings), [tile.image, tile.block, 0], sizes, sizes[1:]),
+                    d.affine_map(4, dims(0, 3)),
+                )
+            lanes = {}
+            for key_ in vectors:
+                sizes = [tile_blocks, self.block]
+                lanes[key_] = b.load(next(bindings), [tile.block, 0], sizes, sizes)
+            places = [[tile.image, tile.block, result.halo[0], result.halo[1], 0] for result in results]
+            outs = [
+                b.load(binding, place, [1, *tile_shape], tile_shape)
+                for binding, place in zip(b.outputs, places, strict=True)
+            ]
+            if root is not None:
+                init = d.fill(d.float_constant(root.init, self.element), outs[0], "init")
+                value = root.emit(b, root_bindings, tile, init)
+                if epilogue.source is not None:
+                    sources[epilogue.source] = (value, identity)
+                values = [value]
+            if epilogue.ops:
+                values = self.emit_epilogue(epilogue, sources, lanes, outs, results)
+            for value, binding, place in zip(values, b.outputs, places, strict=True):
+                b.store(value, binding, place, [1, *tile_shape])
+            for result, binding in zip(results, b.outputs, strict=True):
+                self.emit_border(b, binding, result, tile, tile_blocks, height, width)
+
+        values = d.create_dispatch(batch * tiles, inputs, types, body)
+        moved = sum(tensor_bytes(value.type) for value in (*inputs, *values))
+        extents = {**extents, "epilogue": int(bool(epilogue.ops))}
+        self.record(values[0].owner.operation, kind, choice, layer, extents, flops, moved)
+        return [
+            Blocked(value, shape, self.block, result.halo, result.halo_value)
+            for value, result in zip(values, results, strict=True)
+        ]
+
+    def tile(self, b: d.DispatchBody, batch: int, tiles: int, tile_blocks: int) -> Tile:
+        workgroup = d.ir.AffineExpr.get_dim(0)
+        if batch == 1:
+            image: int | ir.Value = 0
+            index = b.workgroup
+        else:
+            image = b.affine(ir.AffineExpr.get_floor_div(workgroup, tiles))
+            index = b.affine(ir.AffineExpr.get_mod(workgroup, tiles))
+        return Tile(image, index, b.affine(workgroup * tile_blocks, index))
+
+    def result_type(self, shape: Sequence[int], halo: Pads) -> ir.RankedTensorType:
+        batch, channels, height, width = shape
+        blocks = -(-channels // self.block)
+        top, left, bottom, right = halo
+        return d.tensor_type([batch, blocks, top + height + bottom, left + width + right, self.block], self.element)
+
+    def emit_border(
+        self,
+        b: d.DispatchBody,
+        binding: ir.Value,
+        result: ResultSpec,
+        tile: Tile,
+        blocks: int,
+        height: int,
+        width: int,
+    ) -> None:
+        top, left, bottom, right = result.halo
+        strips = [
+            (0, 0, top, left + width + right),
+            (top + height, 0, bottom, left + width + right),
+            (top, 0, height, left),
+            (top, left + width, height, right),
+        ]
+        for row, column, rows, columns in strips:
+            if rows and columns:
+                offsets = [tile.image, tile.block, row, column, 0]
+                sizes = [1, blocks, rows, columns, self.block]
+                target = b.load(binding, offsets, sizes, sizes[1:])
+                value = d.fill(d.float_constant(result.halo_value, self.element), target, "border")
+                b.store(value, binding, offsets, sizes)
+
+    # -- epilogues -------------------------------------------------------------------------------------------------
+
+    def _channel_vectors(self, epilogue: Epilogue, blocks: int) -> dict[tuple[int, int], ir.Value]:
+        """Per-channel constants of the epilogue as ``[C/B, B]`` tensors, by (op, operand)."""
+        vectors = {}
+        for i, op in enumerate(epilogue.ops):
+            for j, operand in enumerate(op.operands):
+                if operand.access is Access.CHANNEL and operand.constant is not None:
+                    padded = np.zeros(blocks * self.block, np.float32)
+                    padded[: operand.constant.size] = operand.constant
+                    vectors[i, j] = make_constant(padded.reshape(blocks, self.block), self.element)
+        return vectors
+
+    def emit_epilogue(
+        self,
+        epilogue: Epilogue,
+        sources: Mapping[ir.Value, tuple[ir.Value, ir.AffineMap]],
+        lanes: Mapping[tuple[int, int], ir.Value],
+        outs: Sequence[ir.Value],
+        results: Sequence[ResultSpec],
+        lane_dims: Sequence[int] = (0, 3),
+        rank: int = 4,
+    ) -> list[ir.Value]:
+        inputs = [value for value, _ in sources.values()]
+        maps = [map_ for _, map_ in sources.values()]
+        position = {key: i for i, key in enumerate(sources)}
+        lane_position = {}
+        for key, value in lanes.items():
+            lane_position[key] = len(inputs)
+            inputs.append(value)
+            maps.append(d.affine_map(rank, dims(*lane_dims)))
+        identity = d.affine_map(rank, dims(*range(rank)))
+
+        def body(arguments: Sequence[ir.Value]) -> list[ir.Value]:
+            known: dict[ir.Value, ir.Value] = {key: arguments[i] for key, i in position.items()}
+            for i, op in enumerate(epilogue.ops):
+                block = op.op.regions[0].blocks[0]
+                scalars: dict[ir.Value, ir.Value] = {}
+                for j, operand in enumerate(op.operands):
+                    if (i, j) in lane_position:
+                        value = arguments[lane_position[i, j]]
+                    elif operand.access is Access.SCALAR:
+                        value = self._scalar(operand.value, operand.constant)
+                    else:
+                        value = known[operand.value]
+                    scalars[block.arguments[j]] = value
+                known[op.op.results[0]] = _clone_body(block, scalars)
+            return [known[result.value] for result in results]
+
+        return d.generic(
+            inputs,
+            outs,
+            [*maps, *[identity] * len(outs)],
+            "p" * rank,
+            body,
+            {"dlas.role": ir.StringAttr.get("epilogue")},
+        )
+
+    def _scalar(self, value: ir.Value, constant: np.ndarray | None) -> ir.Value:
+        if constant is not None:
+            return d.float_constant(float(constant[0]), self.element)
+        return value.owner.operation.clone().results[0]
+
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def record(
+        self,
+        op: ir.Operation,
+        kind: str,
+        choice: Choice,
+        layer: str,
+        extents: Mapping[str, int],
+        flops: int,
+        moved: int,
+    ) -> None:
+        body = "\n".join(view.operation.get_asm(use_local_scope=True) for view in op.regions[0].blocks[0].operations)
+        text = _rename_values(body) + repr((kind, choice, sorted(extents.items()), [str(v.type) for v in op.operands]))
+        key = f"{kind}_{hashlib.sha1(text.encode()).hexdigest()[:12]}"
+        for inner in op.regions[0].blocks[0].operations:
+            if "dlas.role" in inner.operation.attributes:
+                inner.operation.attributes["dlas.kernel"] = ir.StringAttr.get(key)
+        kernel = self.kernels.setdefault(key, Kernel(key, kind, choice, dict(extents), [], flops, moved))
+        kernel.layers.append(layer)
+
+
+def _rename_values(text: str) -> str:
+    """The text with its SSA names numbered in order of appearance: equal for equal bodies."""
+    names: dict[str, str] = {}
+    return re.sub(r"%[\w.$-]+", lambda match: names.setdefault(match.group(), f"%v{len(names)}"), text)
+
+
+def multiply_add(arguments: Sequence[ir.Value]) -> list[ir.Value]:
+    product = binary("arith.mulf", arguments[0], arguments[1])
+    return [binary("arith.addf", arguments[2], product)]
+
+
+def binary(name: str, left: ir.Value, right: ir.Value) -> ir.Value:
+    return ir.Operation.create(name, results=[left.type], operands=[left, right]).result
+
+
+def _clone_body(block: ir.Block, scalars: dict[ir.Value, ir.Value]) -> ir.Value:
+    """Clones the ops of an elementwise body at the current insertion point; returns what it yields."""
+    for view in block.operations:
+        op = view.operation
+        if op.name == "linalg.yield":
+            return _scalar_of(op.operands[0], scalars)
+        operands = [_scalar_of(operand, scalars) for operand in op.operands]
+        clone = op.clone()
+        for i, operand in enumerate(operands):
+            clone.operation.operands[i] = operand
+        for old, new in zip(op.results, clone.operation.results, strict=True):
+            scalars[old] = new
+    raise AssertionError("a linalg body ends with linalg.yield")
+
+
+def _scalar_of(value: ir.Value, scalars: dict[ir.Value, ir.Value]) -> ir.Value:
+    if value not in scalars:  # a constant defined outside the body
+        scalars[value] = value.owner.operation.clone().operation.results[0]
+    return scalars[value]
+
+
+def tensor_bytes(type: ir.Type) -> int:
+    shaped = ir.ShapedType(type)
+    return int(np.prod(list(shaped.shape))) * 4
