@@ -105,6 +105,8 @@ class Compilation:
             self.module.operation.verify()
 
     def _schedule(self, stack: contextlib.ExitStack) -> None:
+        if self.layout.refused:
+            self._session.set_flags(*codegen.FALLBACK_FLAGS)
         self._session.run_phases(self.module, first=None, last=codegen.SOURCES)
         self.scheduled = codegen.schedule_kernels(self.module, self.layout.kernels)
 

@@ -83,7 +83,7 @@ def packed_conv(knobs: PackedConvKnobs, extents: Mapping[str, int]) -> Transform
         for name in order:
             sizes = [0, 0, 0, 0] + [1 if other == name else 0 for other in reductions]
             root, loops = script.tile(root, sizes)
-            if name == "x" and knobs.unroll_kw and extents.get("stride", 1) == 1:
+            if name == "x" and knobs.unroll_kw:
                 script.unroll(loops[0], extents["x"])
     if extents.get("stride", 1) > 1 and ow > 1:
         script.comment("A strided row does not vectorise: one pixel at a time, unrolled.")

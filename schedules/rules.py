@@ -88,6 +88,8 @@ class Rules:
         if groups == 1 and c_pg < block:
             knobs["direct"] = 1
             reason += ", input read in NCHW"
+            if shape.stride[1] > 1:  # a few channels are too little work for a loop over columns (1.7x at 3x3 stride 2)
+                knobs["unroll_kw"] = 1
         return Choice("packed_conv", knobs, reason)
 
     def _merge(self, shape: ConvShape) -> int | None:
