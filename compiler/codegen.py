@@ -191,7 +191,7 @@ def explain_diagnostics(diagnostics: Sequence[Diagnostic]) -> tuple[str, ...]:
 def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
     """Blocked layout and kernel formation on every function of the module (IREE's context)."""
     report = LayoutReport()
-    layout = BlockedLayout(rules.block, rules.conv, rules.plain, rules.matmul)
+    layout = BlockedLayout(rules.block, rules.conv, rules.plain, rules.matmul, rules.alone)
     for view in module.body.operations:
         op = view.operation
         if op.name in ("func.func", "util.func") and op.regions[0].blocks:

@@ -120,6 +120,86 @@ class KernelEmitter(EdgeKernels):
             flops=2 * shape.macs,
         )
 
+    def wide_conv(
+        self,
+        shape: ConvShape,
+        data: ir.Value,
+        weights: np.ndarray,
+        choice: Choice,
+        layer: str,
+        epilogue: Epilogue,
+        results: Sequence[ResultSpec],
+    ) -> list[ir.Value]:
+        """A small-group convolution on NCHW tensors, ``data`` already padded; lanes run along the output row.
+
+        Weights become ``[K/T_O, C_PG, K_h, K_w, T_O]``; loops are (o, h, w | i, y, x). Returns NCHW results.
+        """
+        t_o, per_group = choice.knobs["t_o"], shape.c_per_group
+        tiles, tiles_per_group = shape.c_out // t_o, shape.k_per_group // t_o
+        (s_h, s_w), (d_h, d_w) = shape.stride, shape.dilation
+        packed = weights.reshape(tiles, t_o, per_group, shape.k_h, shape.k_w).transpose(0, 2, 3, 4, 1)
+        filter_ = make_constant(np.ascontiguousarray(packed), self.element)
+        vectors = {
+            (i, j): make_constant(operand.constant, self.element)
+            for i, op in enumerate(epilogue.ops)
+            for j, operand in enumerate(op.operands)
+            if operand.access is Access.CHANNEL and operand.constant is not None
+        }
+        taps = [(name, extent) for name, extent in (("y", shape.k_h), ("x", shape.k_w)) if extent > 1]
+        o, h, w, i = dims(0, 1, 2, 3)
+        axis = {name: ir.AffineExpr.get_dim(4 + position) for position, (name, _) in enumerate(taps)}
+        row = h * s_h + axis["y"] * d_h if "y" in axis else h * s_h
+        column = w * s_w + axis["x"] * d_w if "x" in axis else w * s_w
+        n_dims = 4 + len(taps)
+        rows, columns = ir.ShapedType(data.type).shape[2:]
+        identity = d.affine_map(3, dims(0, 1, 2))
+        types = [d.tensor_type([shape.batch, shape.c_out, shape.out_h, shape.out_w], self.element)] * len(results)
+
+        def body(b: d.DispatchBody) -> None:
+            tile = self.tile(b, shape.batch, tiles, t_o)
+            first = b.affine(
+                ir.AffineExpr.get_floor_div(ir.AffineExpr.get_dim(0), tiles_per_group) * per_group, tile.index
+            )
+            x = b.load(
+                b.inputs[0], [tile.image, first, 0, 0], [1, per_group, rows, columns], [per_group, rows, columns]
+            )
+            sizes = [1, per_group, shape.k_h, shape.k_w, t_o]
+            kept = [extent for _, extent in taps]
+            wt = b.load(b.inputs[1], [tile.index, 0, 0, 0, 0], sizes, [per_group, *kept, t_o])
+            lanes = {
+                key: b.load(binding, [tile.block], [t_o], [t_o])
+                for key, binding in zip(vectors, b.inputs[2:], strict=True)
+            }
+            place = [tile.image, tile.block, 0, 0]
+            out_sizes = [1, t_o, shape.out_h, shape.out_w]
+            outs = [b.load(binding, place, out_sizes, out_sizes[1:]) for binding in b.outputs]
+            init = d.fill(d.float_constant(0.0, self.element), outs[0], "init")
+            values = d.generic(
+                [wt, x],  # in this order the outer products are rows of pixels
+                [init],
+                [
+                    d.affine_map(n_dims, [i, *axis.values(), o]),
+                    d.affine_map(n_dims, [i, row, column]),
+                    d.affine_map(n_dims, [o, h, w]),
+                ],
+                "ppp" + "r" * (1 + len(taps)),
+                multiply_add,
+                {"dlas.role": ir.StringAttr.get("root")},
+            )
+            if epilogue.ops:
+                assert epilogue.source is not None
+                sources = {epilogue.source: (values[0], identity)}
+                values = self.emit_epilogue(epilogue, sources, lanes, outs, results, lane_dims=(0,), rank=3)
+            for value, binding in zip(values, b.outputs, strict=True):
+                b.store(value, binding, place, out_sizes)
+
+        inputs = [data, filter_, *vectors.values()]
+        values = d.create_dispatch(shape.batch * tiles, inputs, types, body)
+        moved = sum(tensor_bytes(value.type) for value in (*inputs, *values))
+        extents = {"w": shape.out_w, "y": shape.k_h, "x": shape.k_w, "epilogue": int(bool(epilogue.ops))}
+        self.record(values[0].owner.operation, shape.kind, choice, layer, extents, 2 * shape.macs, moved)
+        return values
+
     def lane_conv(
         self,
         shape: ConvShape,

@@ -24,7 +24,7 @@ from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.kernel_frame import Blocked, Epilogue, ResultSpec
 from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
-from dlas.passes.reshape import Pads, pad_nchw, reshape_collapse, reshape_expand
+from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
 ConvPolicy = Callable[[ConvShape], "Choice | Refusal"]
@@ -51,6 +51,7 @@ class _Group:
     epilogue: list[Elementwise]
     last: ir.Operation
     results: list[ir.Value]
+    plain: bool = False  # the results are not blocked
 
     @property
     def source(self) -> ir.Value | None:
@@ -65,13 +66,20 @@ class BlockedLayout:
         conv_policy: the schedule of a convolution, or why it gets none.
         plain_policy: the schedule of a kernel without multiply-accumulates, from (kind, height, width).
         matmul_policy: the schedule of a matrix product, from (m, n, k).
+        alone_policy: the schedule of a convolution whose input and results are NCHW at the model's edge, if there is
+            a better one than packing both; None: always pack.
     """
 
     def __init__(
-        self, block: int, conv_policy: ConvPolicy, plain_policy: PlainPolicy, matmul_policy: MatmulPolicy
+        self,
+        block: int,
+        conv_policy: ConvPolicy,
+        plain_policy: PlainPolicy,
+        matmul_policy: MatmulPolicy,
+        alone_policy: ConvPolicy | None = None,
     ) -> None:
         self.block, self.conv_policy, self.plain_policy = block, conv_policy, plain_policy
-        self.matmul_policy = matmul_policy
+        self.matmul_policy, self.alone_policy = matmul_policy, alone_policy
 
     def run(self, function: ir.Operation) -> LayoutReport:
         """Rewrites ``function`` (``func.func`` or ``util.func``) in place."""
@@ -204,7 +212,7 @@ class _Rewriter:
                 members += [group.root.op, self.position_of(group.root.result)]
             for member in members:
                 self.claimed[member] = group
-            if not isinstance(group.root, (ReduceSite, MatmulSite)):
+            if not group.plain and not isinstance(group.root, (ReduceSite, MatmulSite)):
                 self.will_be_blocked.update(group.results)
         return group
 
@@ -215,7 +223,22 @@ class _Rewriter:
             assert isinstance(choice, Refusal)
             self._refuse(op, choice)
             return None
-        return self._grow(site, choice, op)
+        group = self._grow(site, choice, op)
+        if self.config.alone_policy is not None and self._stands_alone(site, group):
+            alone = self.config.alone_policy(site.shape)
+            if isinstance(alone, Choice):
+                group.choice, group.plain = alone, True
+        return group
+
+    def _stands_alone(self, site: ConvSite, group: _Group) -> bool:
+        """Whether nothing before or behind the group, and no operand of its epilogue, is blocked."""
+        if site.data in self.will_be_blocked or any(
+            operand.access in (Access.FULL, Access.PLANE) and operand.value in self.will_be_blocked
+            for member in group.epilogue
+            for operand in member.operands
+        ):
+            return False
+        return all(op.name in ("func.return", "util.return") for op in self._users(group.results))
 
     def _matmul_group(self, op: ir.Operation) -> _Group | None:
         site = MatmulSite.analyze(op)
@@ -268,6 +291,9 @@ class _Rewriter:
         if isinstance(group.root, MatmulSite):
             self._emit_matmul(group.root, group, layer)
             return
+        if group.plain and isinstance(group.root, ConvSite):
+            self._emit_wide(group.root, group, layer)
+            return
         full: dict[ir.Value, Blocked] = {}
         plane: dict[ir.Value, ir.Value] = {}
         computed = {site.op.results[0] for site in group.epilogue} | ({group.source} if group.source else set())
@@ -294,13 +320,26 @@ class _Rewriter:
         self, site: ConvSite, choice: Choice, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
     ) -> list[Blocked]:
         if choice.knobs.get("direct"):
-            data = site.data
-            if any(site.shape.pads):
-                data = pad_nchw(data, site.shape.pads, 0, self.emitter.element)
+            data = self._padded(site, layer)
             return self.emitter.packed_conv(site.shape, data, site.weights, choice, layer, epilogue, results)
         blocked = self._blocked(site.data, site.shape.pads, 0.0)
         emit = self.emitter.lane_conv if choice.schedule == "lane_conv" else self.emitter.packed_conv
         return emit(site.shape, blocked, site.weights, choice, layer, epilogue, results)
+
+    def _padded(self, site: ConvSite, layer: str) -> ir.Value:
+        """The NCHW input with the convolution's padding around it."""
+        if not any(site.shape.pads):
+            return site.data
+        choice = self.config.plain_policy("pad", site.shape.in_h, site.shape.in_w)
+        return self.emitter.pad(site.data, site.shape.pads, choice, layer)
+
+    def _emit_wide(self, site: ConvSite, group: _Group, layer: str) -> None:
+        data = self._padded(site, layer)
+        epilogue = Epilogue(group.epilogue, site.result)
+        results = [ResultSpec(value) for value in group.results]
+        new = self.emitter.wide_conv(site.shape, data, site.weights, group.choice, layer, epilogue, results)
+        for result, value in zip(results, new, strict=True):
+            result.value.replace_all_uses_with(value)
 
     def _emit_pool(
         self, site: WindowSite, choice: Choice, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]

@@ -5,8 +5,9 @@
 - Convolutions are named operations (``linalg.conv_2d_nchw_fchw``, ``linalg.conv_2d_ngchw_gfchw``,
   ``linalg.depthwise_conv_2d_nchw_chw``, and their 1-D and 3-D kin) whose init is a ``linalg.fill`` of zero. Weights
   are an ``arith.constant`` in the operation's own shape (unless the model computes them from its inputs).
-- Padding is a ``tensor.pad`` with the constant 0 on the NCHW input. A grouped convolution reads a
-  ``tensor.expand_shape`` of it, and one ``tensor.collapse_shape`` brings its result back to NCHW.
+- Padding is a ``tensor.pad`` with the constant 0 on the NCHW input (asymmetric where a window fits only once and
+  would leave rows unread; a ``tensor.extract_slice`` does the same where nothing is padded). A grouped convolution
+  reads a ``tensor.expand_shape`` of it, and one ``tensor.collapse_shape`` brings its result back to NCHW.
 - The bias, with what a batch norm left of itself, is ONE ``linalg.generic`` after the convolution (after the
   collapse_shape of a grouped one): ``arith.addf`` of a constant ``tensor<C>`` with map ``(d0,d1,d2,d3) -> (d1)``.
 - A batch norm that could not go into weights is ONE ``linalg.generic`` ``x * s + h``, two such constants.
@@ -33,6 +34,7 @@ PIPELINE: tuple[str, ...] = (
     "dlas-flatten-batch-matmul",
     "dlas-bias-to-epilogue",
     "dlas-fold-batch-norm",
+    "dlas-trim-inputs",
     "canonicalize",
     "cse",
 )

@@ -18,24 +18,30 @@ class EdgeKernels(KernelFrame):
         """The same tensor with another halo."""
         batch, _, height, width = data.shape
         tile_shape = [1, height, width, self.block]
-        identity = d.affine_map(4, dims(*IDENTITY))
+        maps = [d.affine_map(4, dims(1, 2, 3)), d.affine_map(4, dims(*IDENTITY))]
         result = ResultSpec(data.value, halo, halo_value)
 
         def body(b: d.DispatchBody) -> None:
             tile = self.tile(b, batch, data.blocks, 1)
-            x = b.load(
-                b.inputs[0], [tile.image, tile.block, data.halo[0], data.halo[1], 0], [1, *tile_shape], tile_shape
-            )
+            # One dimension fewer than the result: a generic whose maps are equal would fold to a scalar copy.
+            start = [tile.image, tile.block, data.halo[0], data.halo[1], 0]
+            x = b.load(b.inputs[0], start, [1, *tile_shape], tile_shape[1:])
             place = [tile.image, tile.block, halo[0], halo[1], 0]
             out = b.load(b.outputs[0], place, [1, *tile_shape], tile_shape)
             role = {"dlas.role": ir.StringAttr.get("epilogue")}
-            value = d.generic([x], [out], [identity, identity], "pppp", lambda a: [a[0]], role)[0]
+            value = d.generic([x], [out], maps, "pppp", lambda a: [a[0]], role)[0]
             b.store(value, b.outputs[0], place, [1, *tile_shape])
             self.emit_border(b, b.outputs[0], result, tile, 1, height, width)
 
         value = d.create_dispatch(batch * data.blocks, [data.value], [self.result_type(data.shape, halo)], body)[0]
         self.record(
-            value.owner.operation, "copy", choice, layer, {"h": height, "w": width}, 0, 2 * tensor_bytes(value.type)
+            value.owner.operation,
+            "copy",
+            choice,
+            layer,
+            {"h": height, "w": width, "epilogue": 1},
+            0,
+            2 * tensor_bytes(value.type),
         )
         return Blocked(value, data.shape, self.block, halo, halo_value)
 
@@ -67,6 +73,41 @@ class EdgeKernels(KernelFrame):
             packed.owner.operation, "pack", choice, layer, {"h": height, "w": width}, 0, 2 * tensor_bytes(packed.type)
         )
         return Blocked(packed, shape, self.block, halo, halo_value)
+
+    def pad(self, value: ir.Value, pads: Pads, choice: Choice, layer: str) -> ir.Value:
+        """An NCHW tensor with zeros around height and width."""
+        batch, channels, height, width = ir.ShapedType(value.type).shape
+        top, left, bottom, right = pads
+        rows, columns = top + height + bottom, left + width + right
+
+        def body(b: d.DispatchBody) -> None:
+            tile = self.tile(b, batch, channels, 1)
+            # One dimension fewer than the result: a generic whose maps are equal would fold to a scalar copy.
+            x = b.load(b.inputs[0], [tile.image, tile.block, 0, 0], [1, 1, height, width], [height, width])
+            place, sizes = [tile.image, tile.block, top, left], [1, 1, height, width]
+            out = b.load(b.outputs[0], place, sizes, sizes[1:])
+            role = {"dlas.role": ir.StringAttr.get("epilogue")}
+            maps = [d.affine_map(3, dims(1, 2)), d.affine_map(3, dims(0, 1, 2))]
+            b.store(d.generic([x], [out], maps, "ppp", lambda a: [a[0]], role)[0], b.outputs[0], place, sizes)
+            strips = [
+                ("border", 0, 0, top, columns),
+                ("border", top + height, 0, bottom, columns),
+                ("margin", top, 0, height, left),
+                ("margin", top, left + width, height, right),
+            ]
+            for role_, row, column, strip_rows, strip_columns in strips:
+                if strip_rows and strip_columns:
+                    offsets = [tile.image, tile.block, row, column]
+                    sizes = [1, 1, strip_rows, strip_columns]
+                    target = b.load(b.outputs[0], offsets, sizes, sizes[1:])
+                    b.store(d.fill(d.float_constant(0.0, self.element), target, role_), b.outputs[0], offsets, sizes)
+
+        type = d.tensor_type([batch, channels, rows, columns], self.element)
+        padded = d.create_dispatch(batch * channels, [value], [type], body)[0]
+        extents = {"w": width, "columns": columns, "rows": top + bottom}
+        moved = tensor_bytes(value.type) + tensor_bytes(type)
+        self.record(padded.owner.operation, "pad", choice, layer, extents, 0, moved)
+        return padded
 
     def unpack(self, data: Blocked, choice: Choice, layer: str) -> ir.Value:
         """Blocked to NCHW."""

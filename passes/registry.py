@@ -64,6 +64,7 @@ _MODULES = [
     "dlas.passes.bias_to_epilogue",
     "dlas.passes.fold_batch_norm",
     "dlas.passes.flatten_batch_matmul",
+    "dlas.passes.trim_inputs",
 ]
 
 

@@ -58,6 +58,32 @@ def transpose(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScript:
     return script
 
 
+def pad(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScript:
+    """An NCHW tensor with zeros around it.
+
+    before: for h, w:  out[h + top, w + left] = x[h, w];  border rows and margins = 0
+    after:  for h: for w/OW:  out[h + top, w+left : +OW] : vector<OW> = x[h, w : +OW];  vector stores of zeros
+    """
+    script = TransformScript("pad")
+    script.comment("The interior, a vector at a time.")
+    rows_of_vectors(script, "epilogue", extents["w"], knobs.ow)
+    if extents["rows"]:
+        script.comment("Rows above and below.")
+        rows_of_vectors(script, "border", extents["columns"], knobs.ow)
+    script.comment("Margins: one short vector per row.")
+    script.tile(script.match_role("margin"), [1, 1, 0])
+    finish(script, contract=False)
+    return script
+
+
+def rows_of_vectors(script: TransformScript, role: str, width: int, ow: int) -> None:
+    """Tiles the ops of a role by rows and by ``ow`` columns, the last ones peeled."""
+    _, loops = script.tile(script.match_role(role), [0, 1, ow if ow < width else 0])
+    if ow < width and width % ow:
+        script.peel(loops[1])
+    script.cleanup()
+
+
 def reduce(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScript:
     """Reduction over height and width, lanes on channels.
 

@@ -18,7 +18,8 @@ from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
-from dlas.schedules.plain import PlainKnobs, elementwise, reduce, transpose
+from dlas.schedules.plain import PlainKnobs, elementwise, pad, reduce, transpose
+from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
 
 Step = Callable[[ir.Operation], Any] | TransformScript
 
@@ -43,6 +44,11 @@ SCHEDULES: dict[str, Schedule] = {
         lambda knobs, extents: [lane_conv(knobs, extents), lower_lanes, lane_conv_finish()],
         "depthwise and small-group convolutions by lane shuffles; pooling",
     ),
+    "w_lanes": Schedule(
+        WLanesKnobs,
+        lambda knobs, extents: [w_lanes(knobs, extents)],
+        "small-group convolutions that stand alone: NCHW in and out, lanes along the row",
+    ),
     "matmul": Schedule(
         MatmulKnobs, lambda knobs, extents: [matmul(knobs, extents)], "linear layers: matrix products by packed weights"
     ),
@@ -52,6 +58,7 @@ SCHEDULES: dict[str, Schedule] = {
     "transpose": Schedule(
         PlainKnobs, lambda knobs, extents: [transpose(knobs, extents)], "pack and unpack at the blocked layout's edges"
     ),
+    "pad": Schedule(PlainKnobs, lambda knobs, extents: [pad(knobs, extents)], "zeros around an NCHW tensor"),
     "reduce": Schedule(PlainKnobs, lambda knobs, extents: [reduce(knobs, extents)], "reductions over height and width"),
 }
 
@@ -92,6 +99,26 @@ class Rules:
                 knobs["unroll_kw"] = 1
         return Choice("packed_conv", knobs, reason)
 
+    def alone(self, shape: ConvShape) -> Choice | Refusal:
+        """The schedule of a convolution with NCHW on both sides, where packing would cost more than it gains."""
+        lanes, per_group = self.unit.lanes, shape.k_per_group
+        if shape.groups == 1 or shape.c_per_group == 1 or shape.c_per_group >= lanes or shape.stride[1] > 1:
+            return Refusal("packed: ordinary, depthwise, strided, or enough channels per group for a vector")
+        if shape.out_w % lanes:
+            return Refusal(f"packed: rows of {shape.out_w} do not fill vectors of {lanes}")
+        t_o = next(t for t in (8, 4, 2, 1) if per_group % t == 0)
+        enough = self.unit.fma_units * self.unit.fma_latency
+        wide = [
+            v
+            for v in (4, 2, 1)
+            if shape.out_w % (v * lanes) == 0 and self.unit.fits(v, t_o) and v * t_o >= min(enough, 8)
+        ]
+        if not wide:
+            return Refusal(f"packed: no tile of a row of {shape.out_w} hides the latency of an FMA")
+        knobs = {"t_o": t_o, "ow": wide[0] * lanes, "lanes": lanes}
+        reason = f"stands alone: NCHW in and out, {t_o}x{wide[0]} accumulators of {lanes} pixels"
+        return Choice("w_lanes", knobs, reason)
+
     def _merge(self, shape: ConvShape) -> int | None:
         """The fewest groups that fill blocks of both the input's and the output's channels when merged."""
         if shape.groups == 1:
@@ -126,6 +153,8 @@ class Rules:
         if kind in ("pack", "unpack"):
             ow = min(self.block, width)
             return Choice("transpose", {"ow": ow, "block": self.block}, f"{self.block}x{ow} transposes in registers")
+        if kind == "pad":
+            return Choice("pad", {"ow": self.block, "block": self.block}, "whole vectors of a row")
         if kind == "reduce":
             return Choice("reduce", {"ow": 1, "block": self.block}, "lanes on channels")
         return Choice("elementwise", {"ow": min(4, width), "block": self.block}, "lanes on channels")

@@ -1,10 +1,16 @@
-"""Settings shared by all tests: how many examples the property tests try.
+"""Settings shared by all tests: how many examples the property tests try, and the comparison with float64.
 
 ``default`` repeats the same few examples on every run; ``fuzz`` (``make fuzz``) tries many fresh ones.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Compiling an example takes seconds: no deadline, and no complaint about slow generation.
@@ -13,3 +19,46 @@ settings.register_profile(
 )
 settings.register_profile("fuzz", max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")
+
+TOLERANCE = 1e-4
+"""Largest error of a result, relative to its largest magnitude: about 1000 roundings of float32."""
+
+
+def compare_with_float64(
+    model: Any, inputs: Sequence[Any], threads: Sequence[int] = (1, 2), **arguments: Any
+) -> Any:
+    """Compile a module for this host, run it, and compare every result with the module's own in float64.
+
+    Args:
+        model: a torch module in eval mode.
+        inputs: its tensors.
+        threads: thread counts to run with.
+        arguments: further ones of ``compile_model`` (``options``).
+
+    Returns:
+        The compilation, with its artifact.
+    """
+    import torch
+
+    import dlas
+    from dlas.compiler.pipeline import Options, compile_model
+
+    compilation = compile_model(model, tuple(inputs), "x86_64", arguments.get("options", Options()))
+    with torch.no_grad():
+        wide = [value.double() if value.is_floating_point() else value for value in inputs]
+        expected = copy.deepcopy(model).double()(*wide)
+    references = [value.numpy() for value in (expected if isinstance(expected, tuple) else (expected,))]
+    for count in threads:
+        results = dlas.load(compilation.artifact, threads=count)(*(value.numpy() for value in inputs))
+        results = results if isinstance(results, tuple) else (results,)
+        for index, (result, reference) in enumerate(zip(results, references, strict=True)):
+            assert result.shape == reference.shape
+            error = np.abs(result - reference).max() / max(np.abs(reference).max(), np.finfo(np.float32).tiny)
+            assert error <= TOLERANCE, f"result {index} with {count} threads: relative error {error:.2e}"
+    return compilation
+
+
+@pytest.fixture
+def agrees_with_float64() -> Callable[..., Any]:
+    """:func:`compare_with_float64`."""
+    return compare_with_float64

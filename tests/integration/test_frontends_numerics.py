@@ -116,8 +116,7 @@ def nets(draw: st.DrawFn) -> tuple[nn.Module, Any]:
         kernel = (draw(st.sampled_from([1, 2, 3])), draw(st.sampled_from([1, 3])))
         conv = nn.Conv2d(
             channels,
-            # IREE 3.13 itself fails on a strided convolution from one channel to one.
-            groups * draw(st.integers(1 if groups > 1 else 2, 3)),
+            groups * draw(st.integers(1, 3)),
             kernel,
             stride=draw(st.sampled_from([1, 1, 2, (1, 2)])),
             padding=(draw(st.integers(0, 2)), draw(st.integers(1, 2))),
@@ -191,6 +190,19 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "pooling": (
         lambda: nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)),
         IMAGE,
+    ),
+    "windows that fit once": (
+        lambda: nn.Sequential(
+            nn.Conv2d(4, 4, 3, 2, 1, groups=2),
+            nn.Conv2d(4, 6, 3, 2, 1),
+            nn.Conv2d(6, 6, 3, 2, 1, groups=6),
+            nn.BatchNorm2d(6),
+        ),
+        IMAGE,
+    ),
+    "windows that fit once, grouped and pooled": (
+        lambda: nn.Sequential(nn.Conv2d(4, 4, 4, 2, groups=2), nn.MaxPool2d(3, 2, 1), nn.Conv2d(4, 4, 1)),
+        (1, 4, 7, 6),
     ),
     "group and layer norm": (
         lambda: nn.Sequential(nn.Conv2d(4, 4, 1), nn.GroupNorm(2, 4), nn.LayerNorm((4, 7, 7))),

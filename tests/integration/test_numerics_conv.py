@@ -1,0 +1,268 @@
+"""Convolutions of every shape compute what torch computes in float64, and get the schedule that is theirs.
+
+Each case is a layer; a test compiles several independent ones as one module, which costs less than one by one. The
+property tests over drawn networks are in ``tests/fuzz``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_mlir.ir")
+pytest.importorskip("iree.compiler")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+ACTIVATIONS = ("none", "relu", "relu6", "hardswish", "silu")
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer: convolution, batch norm, residual, activation. ``padding`` is (left, right, top, bottom)."""
+
+    c_in: int
+    c_out: int
+    kernel: Pair = (3, 3)
+    groups: int = 1
+    stride: Pair = (1, 1)
+    dilation: Pair = (1, 1)
+    padding: tuple[int, int, int, int] = (1, 1, 1, 1)
+    size: Pair = (9, 11)
+    batch: int = 1
+    bias: bool = True
+    norm: bool = False
+    activation: str = "none"
+    residual: bool = False
+
+
+class Layer(nn.Module):
+    def __init__(self, case: Case) -> None:
+        super().__init__()
+        self.case = case
+        left, right, top, bottom = case.padding
+        symmetric = left == right and top == bottom
+        self.pad = None if symmetric else case.padding
+        self.conv = nn.Conv2d(
+            case.c_in,
+            case.c_out,
+            case.kernel,
+            case.stride,
+            (top, left) if symmetric else 0,
+            case.dilation,
+            case.groups,
+            case.bias,
+        )
+        self.norm = nn.BatchNorm2d(case.c_out) if case.norm else nn.Identity()
+
+    def forward(self, x):
+        y = self.norm(self.conv(x if self.pad is None else F.pad(x, self.pad)))
+        if self.case.residual:
+            y = y + x
+        return y if self.case.activation == "none" else getattr(F, self.case.activation)(y)
+
+
+class Layers(nn.Module):
+    """Independent layers: an input and a result each."""
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(map(Layer, cases))
+
+    def forward(self, *inputs):
+        return tuple(layer(x) for layer, x in zip(self.layers, inputs, strict=True))
+
+
+def randomise(model: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.uniform_(-1, 1)
+                module.running_var.uniform_(0.5, 1.5)
+                module.weight.uniform_(-1.5, 1.5)
+                module.bias.uniform_(-1, 1)
+    return model.eval()
+
+
+def schedules_by_layer(compilation: Any) -> dict[str, str | None]:
+    """The schedule of each convolution by layer; None where one was refused, with its reason in the report."""
+    found: dict[str, str | None] = {layer: None for layer, _, reason in compilation.layout.refused if reason}
+    for record in compilation.artifact.kernels:
+        if record.kind in ("conv", "grouped", "depthwise", "pointwise"):
+            assert record.schedule is not None, f"{record.layer}: {record.reason}"
+            found.update(dict.fromkeys(record.layer.split(", "), record.schedule))
+    return found
+
+
+BASE = Case(16, 16)
+GROUPED = Case(32, 32, groups=4)
+DEPTHWISE = Case(24, 24, groups=24)
+
+GRID: dict[str, list[Case]] = {
+    "kernels": [
+        *(replace(BASE, kernel=(k, k), padding=(k // 2,) * 4) for k in (1, 2, 4, 5, 7)),
+        replace(BASE, kernel=(1, 7), padding=(3, 3, 0, 0)),
+        replace(BASE, kernel=(5, 1), padding=(0, 0, 2, 2)),
+        replace(BASE, kernel=(3, 2), padding=(0, 0, 0, 0)),
+    ],
+    "kernels of lanes": [
+        *(replace(DEPTHWISE, kernel=(k, k), padding=(k // 2,) * 4) for k in (1, 2, 3, 5, 7)),
+        replace(DEPTHWISE, kernel=(1, 7), padding=(3, 3, 0, 0)),
+        replace(DEPTHWISE, kernel=(3, 2), padding=(0, 0, 0, 0)),
+    ],
+    "strides": [
+        replace(base, stride=stride) for base in (BASE, GROUPED, DEPTHWISE) for stride in ((2, 2), (3, 3), (1, 2))
+    ],
+    "strides of pointwise": [
+        replace(BASE, kernel=(1, 1), padding=(0, 0, 0, 0), stride=stride, size=(7, 10))
+        for stride in ((1, 1), (2, 2), (2, 1), (1, 3))
+    ],
+    "dilations": [
+        replace(base, dilation=dilation, padding=(2, 2, 2, 2), size=(10, 9))
+        for base in (BASE, GROUPED, DEPTHWISE)
+        for dilation in ((2, 2), (1, 3))
+    ]
+    + [replace(BASE, dilation=(2, 2), stride=(2, 2), padding=(2, 2, 2, 2))],
+    "paddings": [
+        replace(base, padding=padding)
+        for base in (BASE, DEPTHWISE)
+        for padding in ((0, 0, 0, 0), (1, 0, 0, 1), (2, 3, 0, 1), (0, 4, 3, 0))
+    ],
+    "groups": [
+        replace(BASE, groups=2),
+        replace(BASE, groups=4),
+        replace(BASE, groups=8),
+        replace(BASE, groups=16),
+        replace(GROUPED, groups=2),
+        GROUPED,
+        Case(64, 64, groups=2),
+        Case(12, 12, groups=12),
+    ],
+    "groups that change the channels": [
+        Case(16, 32, groups=2),
+        Case(32, 16, groups=2),
+        Case(16, 32, groups=4),
+        Case(8, 16, groups=8),
+        Case(16, 32, groups=16),
+        Case(4, 8, groups=4),
+        Case(48, 24, groups=3),
+    ],
+    "channels that fill no block": [
+        Case(12, 20),
+        Case(1, 5),
+        Case(1, 16, stride=(2, 2)),
+        Case(3, 16, stride=(2, 2), kernel=(7, 7), padding=(3, 3, 3, 3)),
+        Case(20, 20, groups=2),
+        Case(9, 9, groups=3),
+        Case(10, 10, groups=10),
+        Case(17, 3, kernel=(1, 1), padding=(0, 0, 0, 0)),
+    ],
+    "batches": [
+        *(replace(base, batch=batch, size=(5, 6)) for base in (BASE, GROUPED, DEPTHWISE) for batch in (2, 3)),
+        Case(3, 8, batch=2),
+        Case(1, 8, batch=2),
+    ],
+    "small outputs": [
+        Case(16, 16, size=(1, 1)),
+        Case(16, 16, size=(3, 3), padding=(0, 0, 0, 0)),
+        Case(16, 16, kernel=(1, 1), size=(1, 1), padding=(0, 0, 0, 0)),
+        Case(16, 16, kernel=(1, 1), size=(1, 5), padding=(0, 0, 0, 0), stride=(2, 2)),
+        Case(16, 16, kernel=(1, 1), size=(2, 2), padding=(0, 0, 0, 0), stride=(2, 2)),
+        Case(16, 16, size=(1, 7), stride=(2, 1)),
+        Case(16, 16, size=(7, 1), stride=(1, 2)),
+        replace(DEPTHWISE, size=(1, 1)),
+        replace(DEPTHWISE, size=(2, 1), stride=(2, 2)),
+        replace(GROUPED, size=(1, 2)),
+    ],
+    "odd sizes": [replace(base, size=size) for base in (BASE, GROUPED) for size in ((5, 13), (17, 3), (7, 23))],
+    "activations": [
+        replace(base, norm=norm, bias=not norm, activation=activation)
+        for base, norm in ((BASE, True), (DEPTHWISE, False))
+        for activation in ACTIVATIONS
+    ],
+    "residuals": [
+        *(replace(base, residual=True, activation="relu") for base in (BASE, GROUPED, DEPTHWISE)),
+        replace(BASE, residual=True, norm=True, batch=2),
+        Case(12, 12, residual=True, activation="silu"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", GRID)
+def test_layers(name: str, agrees_with_float64) -> None:
+    torch.manual_seed(len(name))
+    cases = GRID[name]
+    inputs = [torch.randn(case.batch, case.c_in, *case.size) for case in cases]
+    compilation = agrees_with_float64(randomise(Layers(cases)), inputs)
+    schedules = schedules_by_layer(compilation)
+    silent = [case for i, case in enumerate(cases) if f"layers.{i}.conv" not in schedules]
+    assert not silent, "neither scheduled nor refused"
+
+
+# Channels per group -> the schedule, on any vector unit of 4 to 16 lanes.
+@pytest.mark.parametrize(("per_group", "schedule"), [(1, "lane_conv"), (2, "lane_conv"), (4, "lane_conv"), (32, "packed_conv")])
+def test_schedule_within_a_network(per_group: int, schedule: str, agrees_with_float64) -> None:
+    """Between two pointwise convolutions everything is in channel blocks: two kernels at the edges move data."""
+    torch.manual_seed(per_group)
+    network = nn.Sequential(
+        nn.Conv2d(16, 64, 1),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1, groups=64 // per_group),
+        nn.ReLU(),
+        nn.Conv2d(64, 32, 1),
+    )
+    compilation = agrees_with_float64(network.eval(), [torch.randn(1, 16, 8, 9)])
+    assert schedules_by_layer(compilation) == {"0": "packed_conv", "2": schedule, "4": "packed_conv"}
+    kinds = [record.kind for record in compilation.artifact.kernels]
+    assert kinds == ["pack", "pointwise", "depthwise" if per_group == 1 else "grouped", "pointwise", "unpack"]
+
+
+def test_what_surrounds_a_convolution(agrees_with_float64) -> None:
+    """Pooling of all kinds, concatenation, several uses of a value, and an op that the layout does not know."""
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(3, 16, 3, stride=2, padding=1)
+            self.left = nn.Conv2d(16, 16, 3, padding=1, groups=16)
+            self.right = nn.Conv2d(16, 16, 1)
+            self.squeeze = nn.Conv2d(16, 4, 1)
+            self.excite = nn.Conv2d(4, 16, 1)
+            self.last = nn.Conv2d(32, 24, 3, padding=1, groups=2)
+            self.head = nn.Linear(24, 10)
+
+        def forward(self, x):
+            x = F.max_pool2d(F.relu(self.stem(x)), 3, 2, 1)
+            left, right = F.relu6(self.left(x)), F.silu(self.right(x))
+            scale = torch.sigmoid(self.excite(F.relu(self.squeeze(right.mean((2, 3), keepdim=True)))))
+            both = torch.cat([left + x, right * scale], 1)
+            both = F.channel_shuffle(F.avg_pool2d(both, 2), 2)
+            last = self.last(F.pad(both, (1, 0, 0, 1)))
+            return self.head(F.adaptive_avg_pool2d(last, 1).flatten(1)), F.max_pool2d(last, 2)
+
+    torch.manual_seed(0)
+    agrees_with_float64(Network().eval(), [torch.randn(2, 3, 34, 38)])
+
+
+def test_a_value_padded_in_two_ways(agrees_with_float64) -> None:
+    """By zeros of two widths for two convolutions, and by -inf for pooling; the input itself is a result too."""
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(8, 16, 1)
+            self.narrow = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+            self.wide = nn.Conv2d(16, 16, 5, padding=2, groups=16)
+
+        def forward(self, x):
+            y = self.first(x)
+            return y, F.max_pool2d(y, 3, 2, 1), self.narrow(y), self.wide(y)
+
+    torch.manual_seed(0)
+    agrees_with_float64(Network().eval(), [torch.randn(1, 8, 9, 10)])
