@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import iree.compiler.api as iree_api
 from iree.compiler import ir
 from iree.compiler.api import ctypes_dl
+from iree.compiler.passmanager import PassManager
 
 from dlas.compiler.targets import Target
 from dlas.errors import CompileError, ScheduleError
@@ -186,6 +187,11 @@ def explain_diagnostics(diagnostics: Sequence[Diagnostic]) -> tuple[str, ...]:
         return ("IREE failed without a diagnostic",)
     text = re.sub(r"#hal\.executable\.target<.*", "", errors[0].splitlines()[0])
     return (text.strip(),)
+
+
+def outline_constants(module: ir.Module) -> None:
+    """Makes globals of the constants: what is exported as parameters."""
+    PassManager.parse("builtin.module(iree-flow-outline-constants)").run(module.operation)
 
 
 def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:

@@ -107,6 +107,8 @@ class Compilation:
     def _schedule(self, stack: contextlib.ExitStack) -> None:
         if self.layout.refused:
             self._session.set_flags(*codegen.FALLBACK_FLAGS)
+        if self.options.parameters is not None:
+            codegen.outline_constants(self.module)
         self._session.run_phases(self.module, first=None, last=codegen.SOURCES)
         self.scheduled = codegen.schedule_kernels(self.module, self.layout.kernels)
 
