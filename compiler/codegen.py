@@ -261,7 +261,7 @@ def verify_scheduled(kernel: Kernel, function: ir.Operation) -> None:
     if left:
         raise ScheduleError(f"{left[0].name} is left after schedule {kernel.choice.schedule}", where=where)
     if kernel.kind in MULTIPLYING and not find_ops(
-        function, lambda op: op.name in ("vector.fma", "vector.outerproduct")
+        function, lambda op: op.name in ("vector.fma", "vector.outerproduct", "math.fma")
     ):
         raise ScheduleError(f"no vector.fma after schedule {kernel.choice.schedule}", where=where)
 

@@ -21,6 +21,7 @@ from dlas.passes.kernel_frame import (
     Tile,
     binary,
     dims,
+    fused_multiply_add,
     multiply_add,
     tensor_bytes,
 )
@@ -54,7 +55,7 @@ class KernelEmitter(EdgeKernels):
         tiles_per_group = packed.shape[0] // groups
         c_blocks, k_h, k_w, t_i = packed.shape[1:5]
         filter_ = make_constant(packed.reshape(*packed.shape[:5], tile_blocks, block), self.element)
-        (s_h, s_w), (d_h, d_w) = shape.stride, shape.dilation
+        (s_h, s_w), (d_h, d_w) = shape.steps, shape.dilation
         rows, columns = (shape.out_h - 1) * s_h + (k_h - 1) * d_h + 1, (shape.out_w - 1) * s_w + (k_w - 1) * d_w + 1
         reductions = [("c", c_blocks), ("y", k_h), ("x", k_w), ("i", t_i)]
         kept = [(name, extent) for name, extent in reductions if extent > 1 or name == "i"]
@@ -93,7 +94,7 @@ class KernelEmitter(EdgeKernels):
                 [init],
                 [d.affine_map(n_dims, exprs), d.affine_map(n_dims, filter_map), d.affine_map(n_dims, [k, h, w, o])],
                 "pppp" + "r" * len(kept),
-                multiply_add,
+                multiply_add if t_i > 1 else fused_multiply_add,
                 {"dlas.role": ir.StringAttr.get("root")},
             )[0]
 
@@ -136,7 +137,7 @@ class KernelEmitter(EdgeKernels):
         """
         t_o, per_group = choice.knobs["t_o"], shape.c_per_group
         tiles, tiles_per_group = shape.c_out // t_o, shape.k_per_group // t_o
-        (s_h, s_w), (d_h, d_w) = shape.stride, shape.dilation
+        (s_h, s_w), (d_h, d_w) = shape.steps, shape.dilation
         packed = weights.reshape(tiles, t_o, per_group, shape.k_h, shape.k_w).transpose(0, 2, 3, 4, 1)
         filter_ = make_constant(np.ascontiguousarray(packed), self.element)
         vectors = {
@@ -227,7 +228,7 @@ class KernelEmitter(EdgeKernels):
             source = self._window_slice(b, bindings[0], data, tile, shape)
             sizes = [1, k_h, k_w, per_group, block]
             wt = b.load(bindings[1], [tile.block, 0, 0, 0, 0], sizes, sizes)
-            row, column = h * shape.stride[0] + y * shape.dilation[0], w * shape.stride[1] + x * shape.dilation[1]
+            row, column = h * shape.steps[0] + y * shape.dilation[0], w * shape.steps[1] + x * shape.dilation[1]
             return d.generic(
                 [source, wt],
                 [init],
@@ -240,7 +241,7 @@ class KernelEmitter(EdgeKernels):
                 multiply_add,
                 {
                     "dlas.role": ir.StringAttr.get("root"),
-                    "dlas.lanes": ir.DenseI64ArrayAttr.get([shape.stride[1], shape.dilation[1], per_group]),
+                    "dlas.lanes": ir.DenseI64ArrayAttr.get([shape.steps[1], shape.dilation[1], per_group]),
                 },
             )[0]
 
@@ -253,7 +254,7 @@ class KernelEmitter(EdgeKernels):
             root=Root([data.value, filter_], emit),
             epilogue=epilogue,
             results=results,
-            extents={"y": k_h, "x": k_w, "i": per_group, "h": shape.out_h, "w": shape.out_w, "stride": shape.stride[1]},
+            extents={"y": k_h, "x": k_w, "i": per_group, "h": shape.out_h, "w": shape.out_w, "stride": shape.steps[1]},
             flops=2 * shape.macs,
         )
 
@@ -275,7 +276,7 @@ class KernelEmitter(EdgeKernels):
             k, h, w, o, y, x = dims(*range(6))
             source = self._window_slice(b, bindings[0], data, tile, shape)
             window = d.empty([k_h, k_w], self.element)
-            row, column = h * shape.stride[0] + y * shape.dilation[0], w * shape.stride[1] + x * shape.dilation[1]
+            row, column = h * shape.steps[0] + y * shape.dilation[0], w * shape.steps[1] + x * shape.dilation[1]
             return d.generic(
                 [source, window],
                 [start],
@@ -284,7 +285,7 @@ class KernelEmitter(EdgeKernels):
                 lambda arguments: [binary(combine, arguments[0], arguments[2])],
                 {
                     "dlas.role": ir.StringAttr.get("root"),
-                    "dlas.lanes": ir.DenseI64ArrayAttr.get([shape.stride[1], shape.dilation[1], 0]),
+                    "dlas.lanes": ir.DenseI64ArrayAttr.get([shape.steps[1], shape.dilation[1], 0]),
                 },
             )[0]
 
@@ -297,7 +298,7 @@ class KernelEmitter(EdgeKernels):
             root=Root([data.value], emit, init),
             epilogue=epilogue,
             results=results,
-            extents={"y": k_h, "x": k_w, "h": shape.out_h, "w": shape.out_w, "stride": shape.stride[1]},
+            extents={"y": k_h, "x": k_w, "h": shape.out_h, "w": shape.out_w, "stride": shape.steps[1]},
             flops=shape.macs,
         )
 
@@ -373,7 +374,7 @@ class KernelEmitter(EdgeKernels):
                 [init],
                 [d.affine_map(3, dims(0, 2)), d.affine_map(3, dims(2, 1)), d.affine_map(3, dims(0, 1))],
                 "ppr",
-                multiply_add,
+                multiply_add if site.k > 1 else fused_multiply_add,
                 {"dlas.role": ir.StringAttr.get("root")},
             )
             sources[site.result] = (values[0], identity)

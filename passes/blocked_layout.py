@@ -129,10 +129,11 @@ class _Rewriter:
         found = set()
         for value in values:
             for use in value.uses:
-                op = use.owner.operation
-                while op not in self.position:  # inside a region of an op of the function
+                op: ir.Operation | None = use.owner.operation
+                while op is not None and op not in self.position:  # inside a region of an op of the function
                     op = op.parent
-                found.add(op)
+                if op is not None:  # else emitted by this pass
+                    found.add(op)
         return sorted(found, key=self.position.__getitem__)
 
     def _grow(self, root: Root | None, choice: Choice, first: ir.Operation) -> _Group:

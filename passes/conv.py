@@ -43,6 +43,14 @@ class ConvShape:
         return self.c_out // self.groups
 
     @property
+    def steps(self) -> tuple[int, int]:
+        """The strides that index maps need: 1 where the result has one row (or column).
+
+        IREE folds the strides of a 1x1 kernel into its loads, and miscompiles one over a single row.
+        """
+        return (self.stride[0] if self.out_h > 1 else 1, self.stride[1] if self.out_w > 1 else 1)
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates."""
         return self.batch * self.c_out * self.out_h * self.out_w * self.c_per_group * self.k_h * self.k_w

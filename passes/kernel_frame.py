@@ -321,6 +321,12 @@ def multiply_add(arguments: Sequence[ir.Value]) -> list[ir.Value]:
     return [binary("arith.addf", arguments[2], product)]
 
 
+def fused_multiply_add(arguments: Sequence[ir.Value]) -> list[ir.Value]:
+    """``out = fma(x, w, out)``: what a reduction over one element vectorises to, there being no contraction."""
+    x, weight, accumulator = arguments
+    return [ir.Operation.create("math.fma", results=[accumulator.type], operands=[x, weight, accumulator]).result]
+
+
 def binary(name: str, left: ir.Value, right: ir.Value) -> ir.Value:
     return ir.Operation.create(name, results=[left.type], operands=[left, right]).result
 

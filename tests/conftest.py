@@ -24,9 +24,7 @@ TOLERANCE = 1e-4
 """Largest error of a result, relative to its largest magnitude: about 1000 roundings of float32."""
 
 
-def compare_with_float64(
-    model: Any, inputs: Sequence[Any], threads: Sequence[int] = (1, 2), **arguments: Any
-) -> Any:
+def compare_with_float64(model: Any, inputs: Sequence[Any], threads: Sequence[int] = (1, 2), **arguments: Any) -> Any:
     """Compile a module for this host, run it, and compare every result with the module's own in float64.
 
     Args:
@@ -58,7 +56,7 @@ def compare_with_float64(
     return compilation
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def agrees_with_float64() -> Callable[..., Any]:
     """:func:`compare_with_float64`."""
     return compare_with_float64

@@ -206,7 +206,9 @@ def test_layers(name: str, agrees_with_float64) -> None:
 
 
 # Channels per group -> the schedule, on any vector unit of 4 to 16 lanes.
-@pytest.mark.parametrize(("per_group", "schedule"), [(1, "lane_conv"), (2, "lane_conv"), (4, "lane_conv"), (32, "packed_conv")])
+@pytest.mark.parametrize(
+    ("per_group", "schedule"), [(1, "lane_conv"), (2, "lane_conv"), (4, "lane_conv"), (32, "packed_conv")]
+)
 def test_schedule_within_a_network(per_group: int, schedule: str, agrees_with_float64) -> None:
     """Between two pointwise convolutions everything is in channel blocks: two kernels at the edges move data."""
     torch.manual_seed(per_group)

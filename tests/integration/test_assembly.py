@@ -1,0 +1,153 @@
+"""What the code generator emits for the kernels of each target: vector FMAs of full width, and no scalar ones.
+
+A schedule that fell apart on its way to machine code still computes the right numbers, slowly: this is where it shows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_mlir.ir")
+pytest.importorskip("iree.compiler")
+
+from torch import nn  # noqa: E402
+
+import dlas  # noqa: E402
+from dlas.compiler.targets import load_target  # noqa: E402
+from dlas.compiler.targets.detect import is_x86_host  # noqa: E402
+from dlas.runtime import Artifact  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Patterns of one instruction set: FMAs on whole vectors, FMAs on one element, and shuffles of a transpose."""
+
+    vector_fma: str
+    scalar_fma: str
+    shuffle: str
+
+
+AVX2 = Machine(r"vf[n]?madd\d+ps\s.*%ymm", r"vf[n]?madd\d+ss", r"vunpck|vshufps|vperm")
+AVX512 = Machine(r"vf[n]?madd\d+ps\s.*%zmm", r"vf[n]?madd\d+ss", r"vunpck|vshufps|vperm")
+NEON = Machine(r"fmla\s+v\d+\.4s", r"fmadd\s+s\d+", r"zip[12]|trn[12]|uzp[12]|st4|ld4|mov\s+v\d+\.s\[")
+
+MACHINES = {"x86_64-v3": AVX2, "x86_64-v4": AVX512, "aarch64": NEON, "cortex-a72": NEON, "cortex-a73": NEON}
+
+
+class Network(nn.Sequential):
+    """Every class of multiplying kernel, between a pack and the pooling of the last features."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(32, 64, 1),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3, padding=1, groups=2),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3, padding=1, groups=16),
+            nn.Conv2d(64, 64, 3, padding=1, groups=64),
+            nn.Conv2d(64, 32, 3, padding=1, stride=2),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(32, 48),
+        )
+
+
+LAYERS = {"0": "pointwise", "2": "grouped", "4": "grouped", "5": "depthwise", "6": "conv", "9": "matmul"}
+
+
+def example() -> tuple[nn.Module, Any]:
+    torch.manual_seed(0)
+    return Network().eval(), torch.randn(1, 32, 14, 15)
+
+
+def functions(folder: Path) -> dict[str, str]:
+    """The assembly in ``folder``, by function."""
+    found = {}
+    for path in folder.glob("*.s"):
+        for match in re.finditer(r"^(\w+):[^\n]*\n(.*?)^\.?L?func_end|^(\w+):", path.read_text(), re.S | re.M):
+            if match.group(1):
+                found[match.group(1)] = match.group(2)
+    return found
+
+
+Compiled = tuple[Artifact, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Compiled]:
+    """The artifact and the assembly of :class:`Network` for a target, compiled once."""
+    known: dict[str, Compiled] = {}
+
+    def compile_for(target: str) -> Compiled:
+        if target not in known:
+            folder = tmp_path_factory.mktemp(target)
+            options = dlas.Options(iree_flags=(f"--iree-hal-dump-executable-intermediates-to={folder}",))
+            model, x = example()
+            known[target] = dlas.compile(model, (x,), target=target, options=options), functions(folder)
+        return known[target]
+
+    return compile_for
+
+
+def check_kernels(artifact: Artifact, assembly: dict[str, str], machine: Machine) -> None:
+    kinds = {layer: record.kind for record in artifact.kernels for layer in record.layer.split(", ") if layer in LAYERS}
+    assert {layer: kinds[layer] for layer in LAYERS} == LAYERS
+    for record in artifact.kernels:
+        code = assembly[record.name]
+        if record.kind in LAYERS.values():
+            assert record.schedule is not None, record.reason
+            assert len(re.findall(machine.vector_fma, code)) >= 8, f"{record.kind}: vector FMAs"
+        assert not re.search(machine.scalar_fma, code), f"{record.kind}: scalar FMAs"
+        if record.kind in ("pack", "unpack"):
+            assert re.search(machine.shuffle, code), f"{record.kind}: no shuffles"
+
+
+@pytest.mark.parametrize("target", MACHINES)
+def test_cross_compiled_kernels(target: str, compiled: Callable[[str], Compiled]) -> None:
+    check_kernels(*compiled(target), MACHINES[target])
+
+
+@pytest.mark.skipif(not is_x86_host(), reason="the patterns of this host's instruction set are not in the table")
+def test_kernels_of_this_host(compiled: Callable[[str], Compiled]) -> None:
+    lanes = load_target("x86_64").simd_lanes
+    if lanes < 8:
+        pytest.skip(f"this processor has {lanes} lanes and no vector FMA")
+    check_kernels(*compiled("x86_64"), AVX512 if lanes == 16 else AVX2)
+
+
+# The AArch64 runtime is the unpacked wheel: pip download iree-base-runtime --platform manylinux_2_28_aarch64.
+EMULATOR = shutil.which("qemu-aarch64-static")
+LIBRARIES = Path("/usr/aarch64-linux-gnu")
+RUNTIME = Path(os.environ.get("DLAS_AARCH64_RUNTIME", ""))
+
+
+@pytest.mark.skipif(EMULATOR is None, reason="qemu-aarch64-static is not installed")
+@pytest.mark.skipif(not LIBRARIES.is_dir(), reason=f"no AArch64 libraries in {LIBRARIES}")
+@pytest.mark.skipif("DLAS_AARCH64_RUNTIME" not in os.environ, reason="DLAS_AARCH64_RUNTIME names no unpacked runtime")
+def test_aarch64_artifact_runs(compiled: Callable[[str], Compiled], tmp_path: Path) -> None:
+    artifact, _ = compiled("cortex-a72")
+    model, x = example()
+    path = artifact.save(tmp_path / "model.vmfb")
+    np.save(tmp_path / "x.npy", x.numpy())
+    command = [
+        str(EMULATOR),
+        *("-L", str(LIBRARIES), "-E", f"LD_LIBRARY_PATH={RUNTIME / 'iree_base_runtime.libs'}", "-cpu", "cortex-a72"),
+        str(RUNTIME / "iree" / "_runtime_libs" / "iree-run-module"),
+        *("--device=local-sync", f"--module={path}", "--function=main"),
+        *(f"--input=@{tmp_path / 'x.npy'}", f"--output=@{tmp_path / 'y.npy'}"),
+    ]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with torch.no_grad():
+        expected = model.double()(x.double()).numpy()
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
