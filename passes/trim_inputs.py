@@ -62,7 +62,10 @@ class Plan:
         if min(*data, *window, *result) < 0:
             return None
         first, first_in_window = _WINDOWED[op.name]
-        dilations = list(bindings(op).DenseIntElementsAttr(op.attributes["dilations"]))
+        if "dilations" in op.attributes:
+            dilations = list(bindings(op).DenseIntElementsAttr(op.attributes["dilations"]))
+        else:
+            dilations = [1] * (len(result) - first)  # the default of a named op
         shape = list(data)
         for position, dilation in enumerate(dilations):
             axis = first + position

@@ -19,6 +19,9 @@ pytest.importorskip("iree.compiler")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from dlas.errors import ScheduleError  # noqa: E402
+from dlas.schedules.rules import SCHEDULES  # noqa: E402
+
 ACTIVATIONS = ("none", "relu", "relu6", "hardswish", "silu")
 Pair = tuple[int, int]
 
@@ -268,3 +271,39 @@ def test_a_value_padded_in_two_ways(agrees_with_float64) -> None:
 
     torch.manual_seed(0)
     agrees_with_float64(Network().eval(), [torch.randn(1, 8, 9, 10)])
+
+
+@pytest.mark.parametrize("name", ["quotient", "logarithm", "reciprocal root"])
+def test_the_padding_of_a_block_stays_out_of_the_result(name: str, agrees_with_float64) -> None:
+    """12 channels: the last block has lanes that stand for nothing, where these functions are not finite."""
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right, self.last = nn.Conv2d(8, 12, 1), nn.Conv2d(8, 12, 1), nn.Conv2d(12, 8, 1)
+            self.register_buffer("offset", torch.rand(1, 12, 1, 1) + 1)
+
+        def forward(self, x):
+            left = self.left(x)
+            functions = {
+                "quotient": lambda: left / (F.relu(self.right(x)) + self.offset),
+                "logarithm": lambda: torch.log(F.relu(left) + self.offset),
+                "reciprocal root": lambda: torch.rsqrt(left * left + self.offset),
+            }
+            return self.last(functions[name]())
+
+    torch.manual_seed(0)
+    agrees_with_float64(Network().eval(), [torch.randn(1, 8, 5, 6)])
+
+
+def test_a_schedule_that_does_not_fit_is_recorded_and_the_result_is_right(monkeypatch, agrees_with_float64) -> None:
+    def refuse(knobs: Any, extents: Any) -> Any:
+        raise ScheduleError("no tile fits", where="packed_conv")
+
+    monkeypatch.setitem(SCHEDULES, "packed_conv", replace(SCHEDULES["packed_conv"], steps=refuse))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, groups=16))
+    compilation = agrees_with_float64(network.eval(), [torch.randn(1, 16, 7, 8)])
+    records = {record.layer: record for record in compilation.artifact.kernels}
+    assert (records["0"].schedule, records["0"].reason) == (None, "packed_conv: no tile fits")
+    assert records["2"].schedule == "lane_conv"

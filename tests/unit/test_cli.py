@@ -6,13 +6,14 @@ import io
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dlas import __version__, benchmarks
+from dlas import __version__, benchmarks, runtime
 from dlas.benchmarks import BenchReport, Row
 from dlas.compiler.cli import console, main
 from dlas.compiler.frontends import zoo
@@ -356,11 +357,20 @@ def test_a_bug_is_one_line_too(capsys: pytest.CaptureFixture[str], monkeypatch: 
     )
 
 
-def test_warnings_of_ours_are_lines(vmfb: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_warnings_of_ours_are_lines(
+    vmfb: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = runtime.load
+
+    def warn_and_load(*arguments: Any, **options: Any) -> runtime.Session:
+        warnings.warn("4 threads will share 2 CPUs", RuntimeWarning, stacklevel=2)
+        warnings.warn_explicit("of a library", UserWarning, "library.py", 1, module="library")
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(runtime, "load", warn_and_load)
     capsys.readouterr()
-    assert main(["run", str(vmfb), "--threads", "200"]) == 0
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: 200 threads will share ")
+    assert main(["run", str(vmfb)]) == 0
+    assert capsys.readouterr().err == "warning: 4 threads will share 2 CPUs\n"
 
 
 def test_a_reader_that_stops_early_is_no_failure_to_report(tmp_path: Path) -> None:
