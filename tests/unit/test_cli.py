@@ -153,7 +153,6 @@ def test_compile_without_schedules(model: Path, tmp_path: Path, capsys: pytest.C
     assert summary["scheduled"] == 0 and summary["left_to_iree"] > 0 and summary["refused"] == []
 
 
-@pytest.mark.xfail(strict=True, reason="IREE exports no parameters from constants that are not outlined into globals")
 def test_compile_with_parameters_outside(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, archive = tmp_path / "m.vmfb", tmp_path / "m.irpa"
     assert main(["compile", str(model), "-o", str(out), "--parameters", str(archive), "--no-schedules", "--json"]) == 0

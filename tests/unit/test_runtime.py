@@ -439,10 +439,13 @@ def test_threads_are_honoured(threads: int) -> None:
     before = _thread_times()
     session = Session(two_matmuls(512), open_device("local-task", threads, shared=False))
     call = session.bind(np.ones((512, 512), "f"), np.ones((512, 512), "f"))
-    end = time.monotonic() + 0.5
-    while time.monotonic() < end:
+    # Until the new threads have worked for a while together, however busy the machine is.
+    deadline = time.monotonic() + 60
+    used: list[float] = []
+    while sum(used) < 0.3 * threads and time.monotonic() < deadline:
         call()
-    worked = [used for task, used in _thread_times().items() if task not in before and used >= 0.05]
+        used = [seconds for task, seconds in _thread_times().items() if task not in before]
+    worked = [seconds for seconds in used if seconds >= 0.05]
     assert len(worked) == threads, f"CPU seconds of the new threads that worked: {worked}"
 
 
