@@ -127,7 +127,7 @@ class Compilation:
             model=self.imported.name,
             options={"schedules": self.options.schedules, "iree_flags": list(self.options.iree_flags)},
             stages=self.stages,
-            parameters=Path(self.options.parameters) if self.options.parameters else None,
+            parameters=self._parameters(),
         )
 
     # -- details ---------------------------------------------------------------------------------------------------
@@ -140,6 +140,11 @@ class Compilation:
                 f"--iree-parameter-export-minimum-size={self.options.parameters_threshold}",
             ]
         return flags
+
+    def _parameters(self) -> Path | None:
+        """The archive, if there was a weight to put into it."""
+        path = Path(self.options.parameters) if self.options.parameters else None
+        return path if path is not None and path.exists() else None
 
     def _records(self) -> Iterator[KernelRecord]:
         for item in self.scheduled:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import threading
 import warnings
-import weakref
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,7 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class Device:
-    """An open device. Sessions of equal name and thread count share one, and its worker threads end with the last.
+    """An open device. Sessions of equal name and thread count share one; it stays open as long as the process.
 
     Args:
         name: IREE's device URI, for example "local-task" or "cuda://0".
@@ -55,7 +55,7 @@ class Device:
         return [f"--device={self.name}", *workers]
 
 
-_open_devices: weakref.WeakValueDictionary[tuple[str, int], Device] = weakref.WeakValueDictionary()
+_open_devices: dict[tuple[str, int], Device] = {}
 
 
 @cache
@@ -109,7 +109,13 @@ def _create(name: str, threads: int) -> Device:
         finally:
             if name == TASK:
                 _binding.parse_flags(f"{_WORKERS_FLAG}=0")
-        return Device(name, threads, driver.create_device_by_uri(name), driver)
+        hal = driver.create_device_by_uri(name)
+        if name == TASK:
+            # IREE 3.13 deadlocks now and then when a task device ends right after a call (also as the process exits):
+            # one reference too many keeps it open. Its workers sleep.
+            for owner in (hal, driver):
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
+        return Device(name, threads, hal, driver)
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"device {name!r} cannot be opened: {first_line(error)}") from error
 

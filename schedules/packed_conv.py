@@ -66,7 +66,7 @@ def packed_conv(knobs: PackedConvKnobs, extents: Mapping[str, int]) -> Transform
         knobs: the tile.
         extents: loop extents of the kernel (``h w k c y x i`` and ``stride`` along w); absent or 1: no such loop.
 
-    Source: Gibson, Cano, Crowley, Storkey, O'Boyle: Optimizing Grouped Convolutions on Edge Devices, ASAP 2020,
+    Source: Gibson, Cano, Turner, Crowley, O'Boyle, Storkey: Optimizing Grouped Convolutions on Edge Devices, ASAP 2020,
     section IV.
     """
     script = TransformScript("packed_conv")

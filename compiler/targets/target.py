@@ -104,11 +104,18 @@ def _integer(low: int, high: int, unit: str = "") -> _Rule:
     return _Rule(int, f"an integer from {low} to {high}{unit and ' ' + unit}", lambda value: low <= value <= high)
 
 
+# What IREE's llvm-cpu generates code for here; LLVM crashes on an architecture that it does not know.
+_ARCHITECTURES = ("x86_64", "aarch64", "riscv64")
+
 # One line per key. The upper bounds catch a wrong unit (bytes for KB, MHz for GHz), not ambition.
 _RULES = {
     "name": _text(),
     "description": _text(),
-    "triple": _text(),
+    "triple": _Rule(
+        str,
+        "an LLVM triple that begins with " + " or ".join(_ARCHITECTURES),
+        lambda value: value.partition("-")[0] in _ARCHITECTURES,
+    ),
     "cpu": _text(),
     "features": _Rule(
         str,

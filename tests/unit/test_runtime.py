@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -449,7 +450,21 @@ def test_threads_are_honoured(threads: int) -> None:
     assert len(worked) == threads, f"CPU seconds of the new threads that worked: {worked}"
 
 
-def test_devices_are_shared_and_end_with_their_last_session() -> None:
+def test_task_devices_end_without_a_deadlock() -> None:
+    """A device that ended right after a call used to hang the process once in some hundred times."""
+    code = (
+        "import sys, numpy as np, dlas.runtime as rt\n"
+        "session = rt.load(sys.argv[1], threads=2)\n"
+        "for _ in range(50):\n"
+        "    rt.load(sys.argv[1], threads=2)(np.ones(4, 'f'))\n"
+        "session(np.ones(4, 'f'))\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = doubled((4,)).save(Path(folder) / "m.vmfb")
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=120)
+
+
+def test_devices_are_shared() -> None:
     one, other = load(doubled((4,)), "local-task", 2), load(doubled((8,)), "local-task", 2)
     assert one.device is other.device
     assert one.device is not load(doubled((4,)), "local-task", 1).device
