@@ -207,6 +207,8 @@ class _Rewriter:
             group = self._matmul_group(op)
         elif op.name == "linalg.generic":
             group = self._generic_group(op)
+        if group is not None and not group.results:  # nothing reads what it computes
+            return None
         if group is not None:
             members = [site.op for site in group.epilogue]
             if group.root is not None:

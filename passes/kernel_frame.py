@@ -22,6 +22,8 @@ from dlas.passes.plan import Choice, Kernel
 from dlas.passes.reshape import Pads
 
 IDENTITY = (0, 1, 2, 3)
+_MASK = (-1, -1)  # stands for the lane mask where others name (op, operand)
+_GREATER = 2  # arith's ordered "greater than"
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ class KernelFrame:
         tiles = blocks // tile_blocks
         tile_shape = [tile_blocks, height, width, self.block]
         vectors = self._channel_vectors(epilogue, blocks)
+        if epilogue.ops and channels % self.block:
+            vectors[_MASK] = self._lane_mask(channels, blocks)
         full = list(epilogue.full.items())
         plane = list(epilogue.plane.items())
         root_inputs = list(root.inputs) if root else []
@@ -238,6 +242,12 @@ class KernelFrame:
                     vectors[i, j] = make_constant(padded.reshape(blocks, self.block), self.element)
         return vectors
 
+    def _lane_mask(self, channels: int, blocks: int) -> ir.Value:
+        """1 for a channel and 0 for the padding of the last block, as ``[C/B, B]``."""
+        mask = np.zeros(blocks * self.block, np.float32)
+        mask[:channels] = 1
+        return make_constant(mask.reshape(blocks, self.block), self.element)
+
     def emit_epilogue(
         self,
         epilogue: Epilogue,
@@ -272,7 +282,21 @@ class KernelFrame:
                         value = known[operand.value]
                     scalars[block.arguments[j]] = value
                 known[op.op.results[0]] = _clone_body(block, scalars)
-            return [known[result.value] for result in results]
+            values = [known[result.value] for result in results]
+            if _MASK in lane_position:
+                # An epilogue may make infinities of padding, which zero weights in the consumer would not stop.
+                zero = d.float_constant(0.0, self.element)
+                inside = ir.Operation.create(
+                    "arith.cmpf",
+                    results=[ir.IntegerType.get_signless(1)],
+                    operands=[arguments[lane_position[_MASK]], zero],
+                    attributes={"predicate": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), _GREATER)},
+                ).result
+                values = [
+                    ir.Operation.create("arith.select", results=[v.type], operands=[inside, v, zero]).result
+                    for v in values
+                ]
+            return values
 
         return d.generic(
             inputs,
