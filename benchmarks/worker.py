@@ -68,7 +68,7 @@ class Server:
     def measure(self, min_calls: int, min_s: float, max_s: float) -> dict[str, Any]:
         """Time single calls until ``min_calls`` and ``min_s`` are reached, or ``max_s`` is."""
         assert self.peer is not None
-        run, clock = self.peer.run, time.perf_counter
+        run, clock = self.peer.call, time.perf_counter
         if self.last_call_s < SLOW_CALL_S:
             run()
         times: list[float] = []

@@ -35,6 +35,7 @@ class Dlas(Peer):
         device = "local-sync" if case.threads == 1 else "local-task"
         self.session = runtime.load(case.folder / f"{self.name}.vmfb", device=device, threads=case.threads)
         self.inputs = case.load_inputs()
+        self.call = self.session.bind(*self.inputs)  # type: ignore[method-assign]
 
     def run(self) -> Any:
         return self.session(*self.inputs)

@@ -33,9 +33,17 @@ class OnnxRuntime(Peer):
             )
         names = [value.name for value in self.session.get_inputs()]
         self.feed = dict(zip(names, case.load_inputs(), strict=True))
+        self.binding = self.session.io_binding()
+        for name, array in self.feed.items():
+            self.binding.bind_cpu_input(name, array)
+        for value, array in zip(self.session.get_outputs(), self.run(), strict=True):
+            self.binding.bind_ortvalue_output(value.name, onnxruntime.OrtValue.ortvalue_from_numpy(array))
 
     def run(self) -> Any:
         return self.session.run(None, self.feed)
+
+    def call(self) -> Any:
+        self.session.run_with_iobinding(self.binding)
 
 
 class OpenVino(Peer):
@@ -62,6 +70,7 @@ class OpenVino(Peer):
         for index, tensor in enumerate(self.tensors):
             self.request.set_input_tensor(index, tensor)
         self.outputs = range(len(compiled.outputs))
+        self.call = self.request.infer  # type: ignore[method-assign]
 
     def run(self) -> Any:
         self.request.infer()
