@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
+import atexit
 import os
 import platform
 import threading
+import time
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -56,6 +57,17 @@ class Device:
 
 
 _open_devices: dict[tuple[str, int], Device] = {}
+
+# IREE 3.13 deadlocks now and then when a task device ends right after a call, so they stay open (their workers
+# sleep), and the process gives them a moment to settle before it ends.
+_task_devices: list[Device] = []
+_SETTLE_S = 0.01
+
+
+@atexit.register
+def _settle() -> None:
+    if _task_devices:
+        time.sleep(_SETTLE_S)
 
 
 @cache
@@ -109,13 +121,10 @@ def _create(name: str, threads: int) -> Device:
         finally:
             if name == TASK:
                 _binding.parse_flags(f"{_WORKERS_FLAG}=0")
-        hal = driver.create_device_by_uri(name)
+        device = Device(name, threads, driver.create_device_by_uri(name), driver)
         if name == TASK:
-            # IREE 3.13 deadlocks now and then when a task device ends right after a call (also as the process exits):
-            # one reference too many keeps it open. Its workers sleep.
-            for owner in (hal, driver):
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(owner))
-        return Device(name, threads, hal, driver)
+            _task_devices.append(device)
+        return device
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"device {name!r} cannot be opened: {first_line(error)}") from error
 
