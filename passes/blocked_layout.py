@@ -100,6 +100,8 @@ class _Rewriter:
         self.blocked: dict[ir.Value, Blocked] = {}  # values that exist (also) in the blocked layout
         self.planes: dict[ir.Value, ir.Value] = {}  # [N, C, 1, 1] values that exist as [N, C/B, B]
         self.will_be_blocked: set[ir.Value] = set()
+        # The hash of an operation depends on its operands: no operand of an op in a dict changes before the last step.
+        self.replaced: list[tuple[ir.Value, ir.Value]] = []
         self.claimed: dict[ir.Operation, _Group] = {}
         self.elementwise: dict[ir.Operation, Elementwise | Refusal] = {}
         self.demands = self._halo_demands()
@@ -195,6 +197,8 @@ class _Rewriter:
                 with ir.InsertionPoint.after(op), op.location:
                     self._emit(group)
         self._unpack_leftovers()
+        for old, new in self.replaced:
+            old.replace_all_uses_with(new)
         self._erase_dead()
 
     def _new_group(self, op: ir.Operation) -> _Group | None:
@@ -341,8 +345,7 @@ class _Rewriter:
         epilogue = Epilogue(group.epilogue, site.result)
         results = [ResultSpec(value) for value in group.results]
         new = self.emitter.wide_conv(site.shape, data, site.weights, group.choice, layer, epilogue, results)
-        for result, value in zip(results, new, strict=True):
-            result.value.replace_all_uses_with(value)
+        self.replaced += zip((result.value for result in results), new, strict=True)
 
     def _emit_pool(
         self, site: WindowSite, choice: Choice, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
@@ -378,15 +381,14 @@ class _Rewriter:
         epilogue = Epilogue(group.epilogue, site.result, full_plain=list(full))
         results = [ResultSpec(value) for value in group.results]
         new = self.emitter.matmul(site, group.choice, layer, epilogue, results)
-        for result, value in zip(results, new, strict=True):
-            result.value.replace_all_uses_with(value)
+        self.replaced += zip((result.value for result in results), new, strict=True)
 
     def _emit_reduce(self, site: ReduceSite, choice: Choice, layer: str) -> None:
         plane = self.emitter.reduce(self._blocked(site.data), site.combine, site.init, choice, layer)
         shape = list(ir.ShapedType(site.result.type).shape)
         flat = reshape_collapse(plane, shape[:2], [[0], [1, 2]])
         result = flat if len(shape) == 2 else reshape_expand(flat, shape, [[0], [1, 2, 3]])
-        site.result.replace_all_uses_with(result)
+        self.replaced.append((site.result, result))
 
     def _blocked(self, value: ir.Value, pads: Pads = _NO_PADS, pad_value: float = 0.0) -> Blocked:
         """The blocked form of a value, with at least this halo."""

@@ -24,14 +24,31 @@ TOLERANCE = 1e-4
 """Largest error of a result, relative to its largest magnitude: about 1000 roundings of float32."""
 
 
-def compare_with_float64(model: Any, inputs: Sequence[Any], threads: Sequence[int] = (1, 2), **arguments: Any) -> Any:
+def convolution_schedules(compilation: Any) -> dict[str, str | None]:
+    """The schedule of each convolution by layer; None where the layout refused it and said why.
+
+    Fails where a kernel fell back to plain loops.
+    """
+    found: dict[str, str | None] = {layer: None for layer, _, reason in compilation.layout.refused if reason}
+    for record in compilation.artifact.kernels:
+        if record.kind in ("conv", "grouped", "depthwise", "pointwise"):
+            assert record.schedule is not None, f"{record.layer}: {record.reason}"
+            found.update(dict.fromkeys(record.layer.split(", "), record.schedule))
+    return found
+
+
+def compare_with_float64(
+    model: Any, inputs: Sequence[Any], threads: Sequence[int] = (1, 2), fallbacks: bool = False
+) -> Any:
     """Compile a module for this host, run it, and compare every result with the module's own in float64.
+
+    Every convolution must be in a kernel of its schedule, or be refused with a reason.
 
     Args:
         model: a torch module in eval mode.
         inputs: its tensors.
         threads: thread counts to run with.
-        arguments: further ones of ``compile_model`` (``options``).
+        fallbacks: leave the check of the convolutions to the caller.
 
     Returns:
         The compilation, with its artifact.
@@ -41,7 +58,7 @@ def compare_with_float64(model: Any, inputs: Sequence[Any], threads: Sequence[in
     import dlas
     from dlas.compiler.pipeline import Options, compile_model
 
-    compilation = compile_model(model, tuple(inputs), "x86_64", arguments.get("options", Options()))
+    compilation = compile_model(model, tuple(inputs), "x86_64", Options())
     with torch.no_grad():
         wide = [value.double() if value.is_floating_point() else value for value in inputs]
         expected = copy.deepcopy(model).double()(*wide)
@@ -53,6 +70,10 @@ def compare_with_float64(model: Any, inputs: Sequence[Any], threads: Sequence[in
             assert result.shape == reference.shape
             error = np.abs(result - reference).max() / max(np.abs(reference).max(), np.finfo(np.float32).tiny)
             assert error <= TOLERANCE, f"result {index} with {count} threads: relative error {error:.2e}"
+    if not fallbacks:
+        layers = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Conv2d)}
+        silent = layers - set(convolution_schedules(compilation))
+        assert not silent, f"neither scheduled nor refused: {', '.join(sorted(silent))}"
     return compilation
 
 
@@ -60,3 +81,9 @@ def compare_with_float64(model: Any, inputs: Sequence[Any], threads: Sequence[in
 def agrees_with_float64() -> Callable[..., Any]:
     """:func:`compare_with_float64`."""
     return compare_with_float64
+
+
+@pytest.fixture(scope="session")
+def schedules_of() -> Callable[[Any], dict[str, str | None]]:
+    """:func:`convolution_schedules`."""
+    return convolution_schedules

@@ -13,11 +13,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torch_mlir.ir")
 pytest.importorskip("iree.compiler")
 
-from torch import nn  # noqa: E402
-
 from dlas.compiler.frontends.zoo import build, list_models  # noqa: E402
 
-SMALL = ["wrn-40-2,groups=4", "mobilenet-v2,size=64", "resnet18,size=64"]
+SMALL = ["wrn-40-2,groups=4", "mobilenet-v2,size=32", "resnet18,size=64"]
 # The key `groups` of each model that has it.
 VARIANTS = {
     # The 18 networks of the GSPC paper.
@@ -34,29 +32,21 @@ ALL = [model.name for model in list_models()] + [
 ]
 
 
-def check(spec: str, agrees_with_float64: Any) -> None:
+def check(spec: str, agrees_with_float64: Any, schedules_of: Any) -> None:
     model, inputs = build(spec)
-    compilation = agrees_with_float64(model, inputs)
-    convolutions = {name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-    scheduled = {
-        layer
-        for record in compilation.artifact.kernels
-        if record.schedule is not None and record.kind in ("conv", "grouped", "depthwise", "pointwise")
-        for layer in record.layer.split(", ")
-    }
-    assert convolutions - scheduled == set(), "convolutions without a schedule"
-    assert [item for item in compilation.layout.refused if "conv" in item[1]] == []
+    schedules = schedules_of(agrees_with_float64(model, inputs))
+    assert [layer for layer, schedule in schedules.items() if schedule is None] == []
 
 
 @pytest.mark.parametrize("spec", SMALL)
-def test_small(spec: str, agrees_with_float64) -> None:
-    check(spec, agrees_with_float64)
+def test_small(spec: str, agrees_with_float64, schedules_of) -> None:
+    check(spec, agrees_with_float64, schedules_of)
 
 
 @pytest.mark.zoo
 @pytest.mark.parametrize("spec", ALL)
-def test_all(spec: str, agrees_with_float64) -> None:
-    check(spec, agrees_with_float64)
+def test_all(spec: str, agrees_with_float64, schedules_of) -> None:
+    check(spec, agrees_with_float64, schedules_of)
 
 
 def test_every_model_with_groups_has_variants() -> None:
