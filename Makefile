@@ -1,5 +1,5 @@
 # make demo       set up .venv, then time a grouped Wide ResNet against PyTorch, ONNX Runtime and IREE's defaults
-# make test       ruff, mypy, lit and pytest
+# make test       ruff, mypy, lit and pytest; installs qemu by apt if it can, for the AArch64 tests
 # make test-zoo   the tests that compile whole networks
 # make bench      the networks of the zoo against every peer, as build/bench.json
 # make fuzz       the property tests with many more examples

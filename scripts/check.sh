@@ -2,7 +2,8 @@
 # Runs every check of `make test`, all of them even when one fails, and pytest last. Fails if any failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-bin=${VENV:-.venv}/bin
+venv=${VENV:-.venv}
+bin=$venv/bin
 failed=()
 
 check() {
@@ -12,6 +13,7 @@ check() {
   "$@" || failed+=("$name")
 }
 
+check "system packages" scripts/install-test-system-packages.sh "$venv"
 check ruff "$bin/ruff" check .
 check mypy "$bin/python" scripts/typecheck.py
 check lit "$bin/lit" -v tests/lit

@@ -5,16 +5,12 @@ A schedule that fell apart on its way to machine code still computes the right n
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -124,30 +120,3 @@ def test_kernels_of_this_host(compiled: Callable[[str], Compiled]) -> None:
     if lanes < 8:
         pytest.skip(f"this processor has {lanes} lanes and no vector FMA")
     check_kernels(*compiled("x86_64"), AVX512 if lanes == 16 else AVX2)
-
-
-# The AArch64 runtime is the unpacked wheel: pip download iree-base-runtime --platform manylinux_2_28_aarch64.
-EMULATOR = shutil.which("qemu-aarch64-static")
-LIBRARIES = Path("/usr/aarch64-linux-gnu")
-RUNTIME = Path(os.environ.get("DLAS_AARCH64_RUNTIME", ""))
-
-
-@pytest.mark.skipif(EMULATOR is None, reason="qemu-aarch64-static is not installed")
-@pytest.mark.skipif(not LIBRARIES.is_dir(), reason=f"no AArch64 libraries in {LIBRARIES}")
-@pytest.mark.skipif("DLAS_AARCH64_RUNTIME" not in os.environ, reason="DLAS_AARCH64_RUNTIME names no unpacked runtime")
-def test_aarch64_artifact_runs(compiled: Callable[[str], Compiled], tmp_path: Path) -> None:
-    artifact, _ = compiled("cortex-a72")
-    model, x = example()
-    path = artifact.save(tmp_path / "model.vmfb")
-    np.save(tmp_path / "x.npy", x.numpy())
-    command = [
-        str(EMULATOR),
-        *("-L", str(LIBRARIES), "-E", f"LD_LIBRARY_PATH={RUNTIME / 'iree_base_runtime.libs'}", "-cpu", "cortex-a72"),
-        str(RUNTIME / "iree" / "_runtime_libs" / "iree-run-module"),
-        *("--device=local-sync", f"--module={path}", "--function=main"),
-        *(f"--input=@{tmp_path / 'x.npy'}", f"--output=@{tmp_path / 'y.npy'}"),
-    ]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
-    with torch.no_grad():
-        expected = model.double()(x.double()).numpy()
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
