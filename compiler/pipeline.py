@@ -210,4 +210,5 @@ def versions() -> dict[str, str]:
 def compile_model(model: Any, example_inputs: Any, target: str | Path | Target, options: Options) -> Compilation:
     """Runs the pipeline; see :func:`dlas.compiler.api.compile`."""
     chosen = target if isinstance(target, Target) else load_target(target)
+    chosen.check()
     return Compilation(model, example_inputs, chosen, options).run()

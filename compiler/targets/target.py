@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dlas.compiler.targets.detect import detect_x86, is_x86_host
+from dlas.compiler.targets.llvm import check_processor
 from dlas.errors import TargetError
 
 _FOLDER = Path(__file__).parent
@@ -73,6 +74,16 @@ class Target:
         if self.features:
             flags.append(f"--iree-llvmcpu-target-cpu-features={self.features}")
         return flags
+
+    def check(self, where: str | None = None) -> None:
+        """Checks that LLVM generates code for this processor; those of the shipped targets are known to work.
+
+        Raises:
+            TargetError: naming ``where``, the field and its value.
+        """
+        shipped = load_target(self.name) if self.name in list_targets() else None
+        if shipped is None or self.iree_flags() != shipped.iree_flags():
+            check_processor(self.triple, self.cpu, self.features, self.iree_flags(), where or f"target {self.name}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the JSON beside an artifact."""
@@ -149,10 +160,13 @@ def load_target(name_or_path: str | Path) -> Target:
     x86-64 baseline.
 
     Raises:
-        TargetError: no such target or file, or a file with a missing, unknown or impossible value.
+        TargetError: no such target or file, a file with a missing, unknown or impossible value, or one for whose
+            processor LLVM generates no code.
     """
     if isinstance(name_or_path, Path) or name_or_path.endswith(".toml") or "/" in name_or_path:
-        return _read(Path(name_or_path), str(name_or_path))
+        target = _read(Path(name_or_path), str(name_or_path))
+        target.check(str(name_or_path))
+        return target
     known = list_targets()
     if name_or_path not in known:
         raise TargetError(
@@ -186,4 +200,10 @@ def _check(values: dict[str, Any], where: str) -> None:
     if missing:
         raise TargetError(
             f"missing {', '.join(missing)}", where=where, hint=f"{missing[0]}: {_RULES[missing[0]].allowed}"
+        )
+    if values["cpu"] == _HOST_CPU and values["features"]:
+        raise TargetError(
+            f"features = {values['features']!r} with cpu = 'host'",
+            where=where,
+            hint="the host's features are all of its processor's; name a cpu to change them",
         )

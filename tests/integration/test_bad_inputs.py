@@ -156,6 +156,11 @@ def test_an_artifact_that_cannot_be_run(folder: Path, arguments: list[str], code
         ({"cores": '"four"'}, "board.toml: cores = 'four' (must be an integer from 1 to 4096)"),
         ({"warp": "32"}, "board.toml: unknown key 'warp' = 32 (known: name, ..."),
         ({"cores": None}, "board.toml: missing cores (cores: an integer from 1 to 4096)"),
+        ({"cpu": '"a99"'}, "board.toml: cpu = 'a99': LLVM knows no such processor of aarch64 (nearest of ..."),
+        (
+            {"features": '"+warp"'},
+            "board.toml: features = '+warp': LLVM knows no feature 'warp' of aarch64 ...",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )

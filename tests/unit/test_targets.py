@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from dlas.compiler.pipeline import Options, compile_model
 from dlas.compiler.targets import Target, list_targets, load_target
 from dlas.compiler.targets import target as target_module
 from dlas.compiler.targets.detect import detect_x86
+from dlas.compiler.targets.llvm import check_processor
 from dlas.errors import TargetError, UsageError
 
 VALUES = {
@@ -144,6 +147,51 @@ def test_an_impossible_file_is_refused(tmp_path, changes, message):
     path = write(tmp_path, **changes)
     with pytest.raises(TargetError, match=re.escape(str(path)) + ": " + message):
         load_target(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cpu": '"cortex-a99"'}, "cpu = 'cortex-a99': LLVM knows no such processor of aarch64 (nearest of "),
+        ({"cpu": '"haswell"'}, "cpu = 'haswell': LLVM knows no such processor of aarch64 (nearest of "),
+        ({"cpu": '"help"'}, "cpu = 'help': LLVM knows no such processor of aarch64 (nearest of "),
+        ({"features": '"+crc,+warp"'}, "features = '+crc,+warp': LLVM knows no feature 'warp' of aarch64 (nearest of "),
+        ({"features": '"-avx2"'}, "features = '-avx2': LLVM knows no feature 'avx2' of aarch64 (nearest of "),
+        ({"features": '"+help"'}, "features = '+help': LLVM knows no feature 'help' of aarch64 (nearest of "),
+        (
+            {"triple": '"x86_64-linux-gnu"', "cpu": '"haswell"', "features": '"-64bit"'},
+            "LLVM generates no code for triple = 'x86_64-linux-gnu', cpu = 'haswell', features = '-64bit': 64-bit ",
+        ),
+        (
+            {"cpu": '"host"', "features": '"+avx2"'},
+            "features = '+avx2' with cpu = 'host' (the host's features are ",
+        ),
+    ],
+    ids=lambda value: " ".join(f"{key}={text}" for key, text in value.items()) if isinstance(value, dict) else "",
+)
+def test_a_processor_that_llvm_cannot_compile_for(tmp_path, changes, message):
+    path = write(tmp_path, **changes)
+    with pytest.raises(TargetError, match="^" + re.escape(f"{path}: {message}")):
+        load_target(path)
+
+
+def test_the_nearest_names_are_shown(tmp_path):
+    with pytest.raises(TargetError, match=r"\(nearest of \d{2,3}: (\S+, )*cortex-a53(,|\))"):
+        load_target(write(tmp_path, cpu='"cortex-a5x"'))
+    with pytest.raises(TargetError, match=r"\(nearest of \d{2,3}: (\S+, )*neon(,|\))"):
+        load_target(write(tmp_path, features='"+neom"'))
+
+
+@pytest.mark.parametrize("name", list_targets())
+def test_llvm_compiles_for_a_shipped_target(name):
+    target = load_target(name)
+    check_processor(target.triple, target.cpu, target.features, target.iree_flags(), name)
+
+
+def test_a_target_made_in_python_is_checked_before_it_is_compiled_for():
+    target = replace(load_target("cortex-a72"), features="+warp")
+    with pytest.raises(TargetError, match=r"^target cortex-a72: features = '\+warp': LLVM knows no feature 'warp'"):
+        compile_model("zoo:layer", None, target, Options())
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
