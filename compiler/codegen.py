@@ -8,7 +8,10 @@ Each kernel gets its schedule there, and the remaining phases emit the code.
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ from iree.compiler.api import ctypes_dl
 from iree.compiler.passmanager import PassManager
 
 from dlas.compiler.targets import Target
-from dlas.errors import CompileError, ScheduleError
+from dlas.errors import CompileError, ScheduleError, UsageError
 from dlas.passes.blocked_layout import BlockedLayout, LayoutReport
 from dlas.passes.plan import Kernel
 from dlas.schedules.rules import Rules, apply_schedule
@@ -93,24 +96,51 @@ class ScheduledKernel:
     layer: str = ""
 
 
+@contextmanager
+def _captured_stderr() -> Iterator[list[str]]:
+    """The lines that native code writes to the process's stderr meanwhile, there when the block has ended."""
+    lines: list[str] = []
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            lines += file.read().decode(errors="replace").splitlines()
+
+
 class CodegenSession:
     """One compiler session for one target."""
 
     def __init__(self, target: Target, extra_flags: Sequence[str] = ()) -> None:
         self.target = target
         self.session = iree_api.Session()
-        self.set_flags(*target.iree_flags(), *_COMMON_FLAGS, *extra_flags)
+        self.set_flags(*target.iree_flags(), *_COMMON_FLAGS)
+        for flag in extra_flags:
+            self.set_flags(flag)
 
     def set_flags(self, *flags: str) -> None:
         """Sets flags of IREE's compiler for the invocations to come.
 
         Raises:
-            CompileError: a flag that IREE does not know, or its value.
+            UsageError: a flag that IREE does not know, or its value.
         """
-        try:
-            self.session.set_flags(*flags)
-        except ValueError as error:
-            raise CompileError(str(error), where="IREE flags", hint=" ".join(flags)) from error
+        where = f"IREE flag '{' '.join(flags)}'"
+        with _captured_stderr() as said:
+            try:
+                self.session.set_flags(*flags)
+                return
+            except ValueError as error:
+                failure = error
+        if "option not found" in str(failure):
+            hint = "most that iree-compile --help lists can be given"
+            raise UsageError("IREE's compiler has no such flag", where=where, hint=hint) from failure
+        reason = said[0].partition(" option: ")[2] if said else str(failure).rpartition("flags:")[2].strip()
+        raise UsageError(reason, where=where) from failure
 
     @contextmanager
     def context(self) -> Iterator[ir.Context]:

@@ -76,6 +76,7 @@ class Compilation:
         """Runs the stages up to ``options.stop_after``."""
         last = self.options.stop_after or STAGES[-1]
         names = STAGES[: STAGES.index(last) + 1]
+        self._session = codegen.CodegenSession(self.target, self._iree_flags())  # a wrong flag is found here
         with contextlib.ExitStack() as stack:
             for number, name in enumerate(names):
                 if self.options.progress is not None:
@@ -97,7 +98,6 @@ class Compilation:
 
     def _optimise(self, stack: contextlib.ExitStack) -> None:
         assert self.imported is not None
-        self._session = codegen.CodegenSession(self.target, self._iree_flags())
         stack.enter_context(self._session.context())
         self.module = ir.Module.parse(self.imported.bytecode)
         if self.options.schedules:

@@ -200,6 +200,17 @@ def test_an_unknown_target(folder: Path, command: str, target: str, message: str
         ),
         (["compile", "good.onnx", "-o", "models"], 2, "models: is a folder, not a file to write"),
         (["compile", "good.onnx", "-o", "nowhere/x.vmfb"], 2, "nowhere/x.vmfb: no such folder: nowhere"),
+        (
+            ["compile", "good.onnx", "-o", "out.vmfb", "--iree-flag=--nope"],
+            2,
+            "IREE flag '--nope': IREE's compiler has no such flag (most that iree-compile --help lists can be given)",
+        ),
+        (["explain", "good.onnx", "--iree-flag=nope"], 2, "IREE flag 'nope': pure positional ..."),
+        (
+            ["compile", "good.onnx", "-o", "out.vmfb", "--iree-flag=--iree-opt-level=O9"],
+            2,
+            "IREE flag '--iree-opt-level=O9': 'O9' value not a valid optimization level, use O0/O1/O2/O3",
+        ),
         (["bench", "zoo:layer", "--peers", "torch,acme"], 2, "peers: unknown peer 'acme' (known: dlas, torch, ..."),
         (["bench", "nowhere.onnx"], 2, "nowhere.onnx: no such file"),
         (["bench", "good.mlir"], 2, "good.mlir: cannot benchmark a .mlir file (zoo spec, .onnx, .pt2)"),
