@@ -12,6 +12,7 @@ from statistics import geometric_mean
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from dlas.errors import DlasError
 
@@ -51,7 +52,8 @@ def layer_table(report: BenchReport) -> Table:
     """A line per layer, a column per peer (median us), and a last line with the geometric means of time / ours."""
     peers = list(dict.fromkeys(row.peer for row in report.rows))
     times = {(row.model, row.peer): row for row in report.rows}
-    table = Table(title=f"median us per call, {report.host.get('cpu', 'this host')}", title_justify="left")
+    title = f"median us per call, {report.host.get('cpu', 'this host')}"
+    table = Table(title=Text(title), title_justify="left")
     table.add_column("layer", no_wrap=True)
     for peer in peers:
         table.add_column(peer, justify="right")
@@ -61,7 +63,7 @@ def layer_table(report: BenchReport) -> Table:
             row = times[model, peer]
             text = "-" if row.median_ms is None else f"{row.median_ms * 1e3:.0f}"
             cells.append(text if row.status == "ok" or row.median_ms is None else f"{text} (!)")
-        table.add_row(model.removeprefix("layer:"), *cells)
+        table.add_row(Text(model.removeprefix("layer:")), *cells)
     means = geometric_means(report)
     table.add_section()
     table.add_row(f"time / {OURS}, geometric mean", *(f"{means[p]:.2f}x" if p in means else "-" for p in peers))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 OURS = "dlas"
 """The peer that ratios are against."""
@@ -59,12 +60,12 @@ class BenchReport:
         return None if ours is None or row.median_ms is None else row.median_ms / ours
 
     def table(self) -> Table:
-        """One line per row, a section per model."""
+        """One line per row, a section per model. Names and reasons are shown literally: brackets are no markup."""
         threads = sorted({row.threads for row in self.rows})
         title = (
             f"{', '.join(map(str, threads))} thread{'s' if threads != [1] else ''}, {self.host.get('cpu', 'this host')}"
         )
-        table = Table(title=title, title_justify="left")
+        table = Table(title=Text(title), title_justify="left")
         table.add_column("model", overflow="fold")
         table.add_column("peer", no_wrap=True)
         for heading in ("median ms", "p10", "p90", f"time / {OURS}", "max error"):
@@ -75,12 +76,12 @@ class BenchReport:
             if previous not in (None, row.model):
                 table.add_section()
             table.add_row(
-                row.model if row.model != previous else "",
-                row.peer,
+                Text(row.model if row.model != previous else ""),
+                Text(row.peer),
                 *(_milliseconds(value) for value in (row.median_ms, row.p10_ms, row.p90_ms)),
                 _show(self.ratio(row), "{:.2f}x"),
                 _show(row.max_rel_err, "{:.1e}"),
-                row.status,
+                Text(row.status),
             )
             previous = row.model
         return table

@@ -69,6 +69,13 @@ def test_table_shows_times_ratios_and_reasons(report: BenchReport) -> None:
         assert expected in text
 
 
+def test_table_shows_brackets_literally() -> None:
+    status = "ValueError: shape [1, 3, 8] of [bold]x[/bold] at [/usr]"
+    text = render(BenchReport({"cpu": "cpu [x]"}, {}, (Row("a[b].onnx", "torch", 1, status=status),)).table())
+    for expected in (status, "a[b].onnx", "cpu [x]"):
+        assert expected in text
+
+
 def test_ratio_needs_both_times(report: BenchReport) -> None:
     assert [report.ratio(row) for row in report.rows] == [1.0, 2.5, None, 1.0, 8.0, None]
     assert BenchReport({}, {}, report.rows[1:2]).ratio(report.rows[1]) is None
