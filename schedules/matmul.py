@@ -12,7 +12,13 @@ from dlas.schedules.frame import finish
 
 @dataclass(frozen=True)
 class MatmulKnobs:
-    """Knobs of :func:`matmul`: ``rows`` x ``t_o`` outputs per register tile, ``depth`` of the unrolled reduction."""
+    """Knobs of :func:`matmul`.
+
+    Attributes:
+        t_o: columns of a register tile and of a workgroup, T_O.
+        rows: rows of a register tile.
+        depth: steps of the unrolled reduction.
+    """
 
     t_o: int
     rows: int
