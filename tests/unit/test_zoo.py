@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -90,8 +92,9 @@ def test_every_model_is_listed_with_its_keys() -> None:
     ],
 )
 def test_wrong_specs_name_what_is_known(spec: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        zoo.build(spec)
+    for given in (spec, f"zoo:{spec}"):
+        with pytest.raises(UsageError, match=f"^{re.escape(f'zoo:{spec}: ')}.*{message}"):
+            zoo.build(given)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +102,9 @@ def test_wrong_specs_name_what_is_known(spec: str, message: str) -> None:
     [("layer,c=30,groups=4", "groups=4 does not divide the 30 channels"), ("layer,k=2", "k must be odd")],
 )
 def test_impossible_layers_are_refused(spec: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        zoo.build(spec)
+    for given in (spec, f"zoo:{spec}"):
+        with pytest.raises(UsageError, match=f"^{re.escape(f'zoo:{spec}: ')}.*{message}"):
+            zoo.build(given)
 
 
 def test_zoo_prefix_and_layer_spelling() -> None:

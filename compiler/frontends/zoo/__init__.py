@@ -7,11 +7,15 @@ the grouped families those of the GSPC paper (Gibson et al., ASAP 2020), Tables 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
+from dlas.errors import UsageError
+
 from .count import count
-from .registry import MODELS, ModelInfo, is_zoo_spec, list_models, parse_spec
+from .registry import MODELS, ModelInfo, ZooModel, is_zoo_spec, list_models, parse_spec
 from .weights import calibrate_batch_norms, seed_weights
 
 __all__ = ["MODELS", "ModelInfo", "build", "count", "is_zoo_spec", "list_models", "parse_spec", "skeleton"]
@@ -26,9 +30,7 @@ def build(spec: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     Raises:
         UsageError: an unknown name, key or value; the error names what is known.
     """
-    model, values = parse_spec(spec)
-    with torch.device("meta"):
-        module = model.create(values)
+    model, values, module = _create(spec)
     module = module.to_empty(device="cpu").eval()
     seed = values["seed"]
     seed_weights(module, seed)
@@ -43,8 +45,16 @@ def skeleton(spec: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     Raises:
         UsageError: as :func:`build`.
     """
-    model, values = parse_spec(spec)
-    with torch.device("meta"):
-        module = model.create(values)
+    model, values, module = _create(spec)
     example = model.example(values, torch.Generator().manual_seed(0))
     return module.eval().requires_grad_(False), (example.to("meta"),)
+
+
+def _create(spec: str) -> tuple[ZooModel, dict[str, Any], nn.Module]:
+    """The model of ``spec``, the value of every key, and the module on the meta device."""
+    model, values = parse_spec(spec)
+    try:
+        with torch.device("meta"):
+            return model, values, model.create(values)
+    except UsageError as error:  # values that do not go together
+        raise UsageError(error.found, where=f"zoo:{spec.removeprefix('zoo:')}", hint=error.hint) from error

@@ -18,14 +18,12 @@ class ConvLayers(nn.Sequential):
         UsageError: the groups do not divide the channels, or the kernel is even.
     """
 
-    def __init__(
-        self, c: int = 64, k: int = 3, stride: int = 1, depth: int = 1, groups: Groups = "S", where: str = "layer"
-    ) -> None:
+    def __init__(self, c: int = 64, k: int = 3, stride: int = 1, depth: int = 1, groups: Groups = "S") -> None:
         count = group_count(groups, c)
         if c % count:
-            raise UsageError(f"groups={count} does not divide the {c} channels", where=where)
+            raise UsageError(f"groups={count} does not divide the {c} channels", where="layer")
         if k % 2 == 0:
-            raise UsageError(f"k={k} is even", where=where, hint="k must be odd: the padding is k // 2 on every side")
+            raise UsageError(f"k={k} is even", where="layer", hint="k must be odd: the padding is k // 2 on every side")
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         for index in range(1, depth + 1):
             layers[f"conv{index}"] = nn.Conv2d(c, c, k, stride, k // 2, groups=count)

@@ -198,20 +198,23 @@ def parse_spec(spec: str) -> tuple[ZooModel, dict[str, Any]]:
     Raises:
         UsageError: an unknown name, key or value, or a key given twice; the error names what is known.
     """
-    name, _, rest = spec.removeprefix("zoo:").replace(":", ",", 1).partition(",")
+    spec = spec.removeprefix("zoo:")
+    where = f"zoo:{spec}"
+    name, _, rest = spec.replace(":", ",", 1).partition(",")
     if name not in MODELS:
-        raise UsageError(f"unknown zoo model {name!r}", where=spec, hint=f"known: {', '.join(MODELS)}")
+        raise UsageError(f"unknown zoo model {name!r}", where=where, hint=f"known: {', '.join(MODELS)}")
     model = MODELS[name]
     given: dict[str, Any] = {}
     for item in rest.split(",") if rest else []:
         key, equals, text = item.partition("=")
         known = f"{name} takes {', '.join(f'{k}=' for k in model.keys)}"
         if not equals or key not in model.keys:
-            raise UsageError(f"unknown key {key!r}" if equals else f"{item!r} is not key=value", where=spec, hint=known)
+            found = f"unknown key {key!r}" if equals else f"{item!r} is not key=value"
+            raise UsageError(found, where=where, hint=known)
         if key in given:
-            raise UsageError(f"{key}= is given twice", where=spec)
+            raise UsageError(f"{key}= is given twice", where=where)
         try:
             given[key] = model.keys[key].parse(text)
         except ValueError as error:
-            raise UsageError(f"{item} cannot be used", where=spec, hint=f"{key} takes {error}") from None
+            raise UsageError(f"{item} cannot be used", where=where, hint=f"{key} takes {error}") from None
     return model, {key: given.get(key, entry.default) for key, entry in model.keys.items()}
