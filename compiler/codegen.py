@@ -45,10 +45,12 @@ _AFTER_SCHEDULE = (
     "iree-codegen-llvmcpu-vector-lowering-pipeline",
 )
 
-# IREE's default stack limit (32 KB) refuses embedding + layer norm kernels; powers of two only.
+# IREE's default stack limit (32 KB) refuses embedding + layer norm kernels; powers of two only. Its default demotes
+# f64 to f32, inputs and outputs too.
 _COMMON_FLAGS = (
     "--iree-opt-level=O2",
     "--iree-input-type=none",
+    "--iree-input-demote-f64-to-f32=false",
     "--iree-llvmcpu-stack-allocation-limit=131072",
 )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from dlas.compiler.diagnostics import first_diagnostic
 from dlas.errors import CompileError, UsageError
 from dlas.passes import registry
 from dlas.passes.registry import ContextName, Note
@@ -123,6 +124,7 @@ def run(
     transform_script: str | bytes | None = None,
     entry_point: str = "__transform_main",
     where: str = "input",
+    script_where: str = "transform script",
 ) -> tuple[Any, list[Note]]:
     """Parse a module, run a pipeline and then a transform script on it.
 
@@ -133,6 +135,7 @@ def run(
         transform_script: MLIR of a module with named sequences, applied in IREE's context.
         entry_point: the named sequence to apply.
         where: what to call the source in errors.
+        script_where: what to call the script in errors.
 
     Returns:
         The module and the notes of our passes.
@@ -157,11 +160,11 @@ def run(
             else:
                 _run_native(ir, chosen, step.text, module)
         if transform_script is not None:
-            _apply_script(ir, module, transform_script, entry_point)
+            _apply_script(ir, module, transform_script, entry_point, script_where)
         try:
             module.operation.verify()
         except ir.MLIRError as error:
-            raise CompileError(f"the result does not verify: {_message(error)}", where=where) from error
+            raise CompileError(f"the result does not verify: {first_diagnostic(error)}", where=where) from error
     return module, notes
 
 
@@ -169,14 +172,7 @@ def _parse(ir: Any, source: str | bytes, where: str) -> Any:
     try:
         return ir.Module.parse(source)
     except ir.MLIRError as error:
-        raise CompileError(f"does not parse as MLIR: {_message(error)}", where=where) from error
-
-
-def _message(error: Any) -> str:
-    if not error.error_diagnostics:
-        return str(error).splitlines()[0]
-    first = error.error_diagnostics[0]
-    return f"{first.message} at {str(first.location)[4:-1]}"
+        raise CompileError(f"does not parse as MLIR: {first_diagnostic(error)}", where=where) from error
 
 
 def _run_native(ir: Any, context: ContextName, text: str, module: Any) -> None:
@@ -192,13 +188,13 @@ def _run_native(ir: Any, context: ContextName, text: str, module: Any) -> None:
     try:
         parsed.run(module.operation)
     except ir.MLIRError as error:
-        raise CompileError(_message(error), where=f"pass {text}") from error
+        raise CompileError(first_diagnostic(error), where=f"pass {text}") from error
 
 
-def _apply_script(ir: Any, module: Any, script: str | bytes, entry_point: str) -> None:
+def _apply_script(ir: Any, module: Any, script: str | bytes, entry_point: str, where: str) -> None:
     from iree.compiler.dialects.transform import interpreter
 
-    library = _parse(ir, script, "transform script")
+    library = _parse(ir, script, where)
     sequences = {
         op.operation.attributes["sym_name"].value: op
         for op in library.body.operations
@@ -206,12 +202,12 @@ def _apply_script(ir: Any, module: Any, script: str | bytes, entry_point: str) -
     }
     if entry_point not in sequences:
         known = ", ".join(sorted(sequences)) or "none"
-        raise UsageError(f"no named sequence @{entry_point}", where="transform script", hint=f"it has: {known}")
+        raise UsageError(f"no named sequence @{entry_point}", where=where, hint=f"it has: {known}")
     try:
         interpreter.apply_named_sequence(module, sequences[entry_point], library)
     except (ir.MLIRError, RuntimeError) as error:
-        text = _message(error) if isinstance(error, ir.MLIRError) else str(error)
-        raise CompileError(text, where=f"transform script @{entry_point}") from error
+        text = first_diagnostic(error) if isinstance(error, ir.MLIRError) else str(error)
+        raise CompileError(text, where=f"{where} @{entry_point}") from error
 
 
 def run_file(
@@ -227,7 +223,13 @@ def run_file(
     """:func:`run` on a file (``-``: standard input); the printed module, the notes before it as comments."""
     script = None if transform_script is None else _read(str(transform_script))
     module, done = run(
-        _read(file), pass_pipeline, context=context, transform_script=script, entry_point=entry_point, where=file
+        _read(file),
+        pass_pipeline,
+        context=context,
+        transform_script=script,
+        entry_point=entry_point,
+        where="stdin" if file == "-" else file,
+        script_where=str(transform_script),
     )
     lines = []
     if notes:

@@ -13,9 +13,10 @@ from typing import Any
 from iree.compiler import ir
 
 from dlas.compiler import codegen
+from dlas.compiler.diagnostics import first_diagnostic
 from dlas.compiler.frontends import ImportedModel, canonicalise, import_model
 from dlas.compiler.targets import Target, load_target
-from dlas.errors import ArtifactError, UsageError
+from dlas.errors import ArtifactError, CompileError, UsageError
 from dlas.passes.blocked_layout import LayoutReport
 from dlas.runtime.artifact import Artifact, KernelRecord
 from dlas.schedules.knobs import VectorUnit
@@ -76,7 +77,6 @@ class Compilation:
         """Runs the stages up to ``options.stop_after``."""
         last = self.options.stop_after or STAGES[-1]
         names = STAGES[: STAGES.index(last) + 1]
-        self._session = codegen.CodegenSession(self.target, self._iree_flags())  # a wrong flag is found here
         with contextlib.ExitStack() as stack:
             for number, name in enumerate(names):
                 if self.options.progress is not None:
@@ -90,6 +90,7 @@ class Compilation:
     # -- stages ----------------------------------------------------------------------------------------------------
 
     def _import(self, stack: contextlib.ExitStack) -> None:
+        self._session = codegen.CodegenSession(self.target, self._iree_flags())  # first: a wrong flag is soon told
         self.imported = import_model(self.model, self.example_inputs)
 
     def _canonicalise(self, stack: contextlib.ExitStack) -> None:
@@ -99,10 +100,12 @@ class Compilation:
     def _optimise(self, stack: contextlib.ExitStack) -> None:
         assert self.imported is not None
         stack.enter_context(self._session.context())
-        self.module = ir.Module.parse(self.imported.bytecode)
+        with self._explained("IREE's compiler does not read the model"):
+            self.module = ir.Module.parse(self.imported.bytecode)
         if self.options.schedules:
             self.layout = codegen.lay_out(self.module, rules_for(self.target))
-            self.module.operation.verify()
+            with self._explained("the blocked layout does not fit this model", "--no-schedules leaves it to IREE"):
+                self.module.operation.verify()
 
     def _schedule(self, stack: contextlib.ExitStack) -> None:
         if self.layout.refused:
@@ -131,6 +134,15 @@ class Compilation:
         )
 
     # -- details ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _explained(self, what: str, hint: str | None = None) -> Iterator[None]:
+        """Makes a :class:`CompileError` of what MLIR says against the module."""
+        assert self.imported is not None
+        try:
+            yield
+        except ir.MLIRError as error:
+            raise CompileError(f"{what}: {first_diagnostic(error)}", where=self.imported.name, hint=hint) from error
 
     def _iree_flags(self) -> list[str]:
         flags = list(self.options.iree_flags)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from dlas.compiler.diagnostics import first_diagnostic
 from dlas.errors import FrontendError
+from dlas.passes.generics import walk
 from dlas.passes.resources import inline_resources
 
 from .lowering import BACKEND_TO_LINALG, FX_TO_BACKEND, ONNX_TO_BACKEND, lower
 from .model import ImportedModel, finish, new_context, to_bytecode
+
+_GENERALISE = """
+module attributes {transform.with_named_sequence} {
+  transform.named_sequence @generalise(%module: !transform.any_op) {
+    %ops = transform.structured.match ops{["linalg.elementwise"]} in %module : (!transform.any_op) -> !transform.any_op
+    %generic = transform.structured.generalize %ops : (!transform.any_op) -> !transform.any_op
+    transform.yield
+  }
+}
+"""
 
 
 def import_mlir_module(module: Any, name: str) -> ImportedModel:
@@ -29,20 +41,46 @@ def import_mlir_bytes(source: bytes, name: str, *, where: str) -> ImportedModel:
         try:
             module = ir.Module.parse(source)
         except ir.MLIRError as error:
-            first = error.error_diagnostics[0] if error.error_diagnostics else None
-            what = f"{first.message} at {str(first.location)[4:-1]}" if first else str(error).splitlines()[0]
-            raise FrontendError(f"does not parse as MLIR: {what}", where=where) from error
+            raise FrontendError(f"does not parse as MLIR: {first_diagnostic(error)}", where=where) from error
         inline_resources(module)
+        _refuse_bf16_resources(module, where)
         stages = _stages(module)
         if stages:
             lower(module, *stages, model=name)
+        _generalise_elementwise(module)
         return finish(module, name)
+
+
+def _refuse_bf16_resources(module: Any, where: str) -> None:
+    """What :func:`inline_resources` leaves of bf16 fails inside IREE, without a word of where."""
+    from torch_mlir import ir
+
+    for op in walk(module, "arith.constant", "torch.vtensor.literal"):
+        value = op.attributes["value"]
+        if "xbf16>" in str(op.results[0].type) and not isinstance(value, ir.DenseElementsAttr):
+            raise FrontendError(
+                f"a constant of {op.results[0].type} is a dense_resource", where=where,
+                hint="bf16 constants are read as dense<...>; or compile the torch module or .pt2 itself",
+            )  # fmt: skip
+
+
+def _generalise_elementwise(module: Any) -> None:
+    """Makes ``linalg.generic`` of ``linalg.exp``, ``linalg.add`` and their kin, which IREE does not know.
+
+    before: linalg.exp ins(%x) outs(%init)
+    after:  linalg.generic ins(%x) outs(%init) { math.exp }
+    """
+    from torch_mlir import ir
+    from torch_mlir.dialects.transform import interpreter
+    from torch_mlir.passmanager import PassManager
+
+    PassManager.parse("builtin.module(linalg-morph-ops{named-to-category=true})").run(module.operation)
+    script = ir.Module.parse(_GENERALISE)
+    interpreter.apply_named_sequence(module, script.body.operations[0], script)
 
 
 def _stages(module: Any) -> tuple[str, ...]:
     """The pipelines that take the module to linalg: none if nothing of it is in the torch dialect."""
-    from dlas.passes.generics import walk
-
     names = {op.name for op in walk(module) if op.name.startswith("torch.")}
     functions = walk(module, "func.func")
     if not names and not any("!torch." in str(op.attributes["function_type"]) for op in functions):

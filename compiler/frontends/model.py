@@ -6,6 +6,7 @@ import io
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dlas.compiler.diagnostics import first_diagnostic
 from dlas.errors import FrontendError, UnsupportedOpError
 from dlas.passes.canonical import canonicalise_module
 from dlas.passes.generics import walk
@@ -41,9 +42,16 @@ class ImportedModel:
 
 
 def canonicalise(imported: ImportedModel) -> ImportedModel:
-    """The model in the form of :mod:`dlas.passes.canonical`, with the notes of the passes that brought it there."""
+    """The model in the form of :mod:`dlas.passes.canonical`, with the notes of the passes that brought it there.
+
+    Raises:
+        FrontendError: the model is wrong in a way that only shows when its constants and shapes are folded.
+    """
     module = imported.parse()
-    notes = canonicalise_module(module)
+    try:
+        notes = canonicalise_module(module)
+    except _ir().MLIRError as error:
+        raise FrontendError(first_diagnostic(error), where=imported.name) from error
     return replace(imported, bytecode=to_bytecode(module), notes=imported.notes + tuple(notes))
 
 

@@ -29,6 +29,7 @@ _TRAINING_SENSITIVE = (
 
 _ELEMENT_TYPES: dict[torch.dtype, Any] = {
     torch.float16: lambda: ir.F16Type.get(),
+    torch.bfloat16: lambda: ir.BF16Type.get(),
     torch.float32: lambda: ir.F32Type.get(),
     torch.float64: lambda: ir.F64Type.get(),
     torch.int8: lambda: ir.IntegerType.get_signed(8),
@@ -170,10 +171,12 @@ class _Weights(fx_importer.FxImporterHooks):
             return None
         if literal.layout != torch.strided:
             return None
-        data = literal.detach().cpu().contiguous().numpy()
+        data = literal.detach().cpu().contiguous()
+        if literal.dtype == torch.bfloat16:  # which numpy has not: the bits
+            data = data.view(torch.int16)
         with gni._c, ir.Location.unknown():
             element = _ELEMENT_TYPES[literal.dtype]()
-            attribute = ir.DenseElementsAttr.get(data, type=element, shape=list(data.shape))
+            attribute = ir.DenseElementsAttr.get(data.numpy(), type=element, shape=list(data.shape))
             kind = gni._cc.tensor_to_vtensor_type(literal)
             return ir.Operation.create("torch.vtensor.literal", results=[kind], attributes={"value": attribute}).result
 

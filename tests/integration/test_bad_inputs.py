@@ -45,6 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "model.txt").write_text("a model")
     (folder / "good.mlir").write_text(MLIR)
     (folder / "bad.mlir").write_text(MLIR.replace("return %x", "return %z"))
+    (folder / "dialect.mlir").write_text(MLIR.replace("  return", '  "acme.warp"() : () -> ()\n  return'))
     (folder / "two.mlir").write_text(MLIR + MLIR.replace("@main", "@other"))
     (folder / "notes.toml").write_text("cores = many\n")
     (folder / "models").mkdir()
@@ -83,6 +84,7 @@ def check(folder: Path, arguments: list[str], code: int, message: str) -> None:
 
 CORRUPT = "not an ONNX model: Error parsing message..."
 HINT = " (rewrite this layer with operations that do, or cut the model before it)"
+UNREGISTERED = "operation being parsed with an unregistered dialect"
 MODELS = [
     ("cut.onnx", 1, f"cut.onnx: {CORRUPT}"),
     ("noise.onnx", 1, f"noise.onnx: {CORRUPT}"),
@@ -92,11 +94,16 @@ MODELS = [
     ("nowhere.onnx", 1, "nowhere.onnx: no such file (supported: ..."),
     ("models", 1, "models: is a folder (supported: ..."),
     ("model.txt", 1, "model.txt: unknown kind of file .txt (supported: ..."),
-    ("bad.mlir", 1, "bad.mlir: does not parse as MLIR: use of undeclared SSA ..."),
+    ("bad.mlir", 1, "bad.mlir: does not parse as MLIR: use of undeclared SSA value name at line 2, column 10"),
+    ("dialect.mlir", 1, f"dialect.mlir: does not parse as MLIR: {UNREGISTERED} at line 2, column 14"),
     ("two.mlir", 1, "two: 2 public functions (@main, @other) (it needs exactly one)"),
-    ("zoo:vgg", 2, "vgg: unknown zoo model 'vgg' (known: wrn-40-2, ..."),
-    ("zoo:resnet18,depth=3", 2, "resnet18,depth=3: unknown key 'depth' (resnet18 takes groups=, size=, batch=, seed=)"),
-    ("zoo:wrn-40-2,groups=7", 2, "wrn-40-2,groups=7: groups=7 cannot be used (groups takes S, 1, 2, 4, 8, 16, N)"),
+    ("zoo:vgg", 2, "zoo:vgg: unknown zoo model 'vgg' (known: wrn-40-2, ..."),
+    (
+        "zoo:resnet18,depth=3",
+        2,
+        "zoo:resnet18,depth=3: unknown key 'depth' (resnet18 takes groups=, size=, ...",
+    ),
+    ("zoo:wrn-40-2,groups=7", 2, "zoo:wrn-40-2,groups=7: groups=7 cannot be used (groups takes S, 1, 2, 4, 8, 16, N)"),
 ]
 
 
@@ -229,7 +236,16 @@ def test_an_option_that_cannot_be(folder: Path, arguments: list[str], code: int,
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["bad.mlir", "--pass-pipeline=cse"], 1, "bad.mlir: does not parse as MLIR: use of undeclared SSA ..."),
+        (
+            ["bad.mlir", "--pass-pipeline=cse"],
+            1,
+            "bad.mlir: does not parse as MLIR: use of undeclared SSA value name at line 2, column 10",
+        ),
+        (
+            ["good.mlir", "--transform-script", "bad.mlir"],
+            1,
+            "bad.mlir: does not parse as MLIR: use of undeclared SSA value name at line 2, column 10",
+        ),
         (["nowhere.mlir", "--pass-pipeline=cse"], 2, "nowhere.mlir: cannot be read: No such file or directory"),
         (["models", "--pass-pipeline=cse"], 2, "models: cannot be read: Is a directory"),
         (["good.mlir", "--pass-pipeline=dlas-make-tea"], 2, "unknown pass 'dlas-make-tea' (known passes: dlas-..."),
@@ -239,7 +255,7 @@ def test_an_option_that_cannot_be(folder: Path, arguments: list[str], code: int,
         (
             ["good.mlir", "--transform-script", "good.mlir"],
             2,
-            "transform script: no named sequence @__transform_main (it has: none)",
+            "good.mlir: no named sequence @__transform_main (it has: none)",
         ),
         (["good.mlir", "--pass-pipeline=cse", "--context", "llvm"], 2, "Invalid value for '--context': ..."),
     ],
