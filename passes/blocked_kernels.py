@@ -26,11 +26,13 @@ from dlas.passes.kernel_frame import (
     tensor_bytes,
 )
 from dlas.passes.matmul import MatmulSite
+from dlas.passes.packing import pack_weights
 from dlas.passes.plan import Choice
 from dlas.passes.reshape import crop_columns, pad_columns
+from dlas.passes.winograd_kernels import WinogradKernels
 
 
-class KernelEmitter(EdgeKernels):
+class KernelEmitter(EdgeKernels, WinogradKernels):
     """Emits dispatches at the current insertion point and keeps the record of each distinct kernel."""
 
     def packed_conv(
@@ -388,33 +390,3 @@ class KernelEmitter(EdgeKernels):
         extents = {"w": site.m, "i": site.k, "epilogue": int(bool(epilogue.ops))}
         self.record(values[0].owner.operation, "matmul", choice, layer, extents, 2 * site.m * site.n * site.k, moved)
         return [crop_columns(value, site.n, self.element) for value in values]
-
-
-def pack_weights(
-    shape: ConvShape, weights: np.ndarray, merge: int, t_i: int | None, t_o: int
-) -> tuple[int, np.ndarray]:
-    """Weights ``[K, C_PG, K_h, K_w]`` to ``[g * K_PG/T_O, C_PG/T_I, K_h, K_w, T_I, T_O]`` (GSPC paper, section 4).
-
-    Args:
-        merge: this many groups become one, block-diagonally.
-        t_i: channels of an input block (the channel counts are padded with zeros), None: all channels at once.
-        t_o: channels of an output tile.
-
-    Returns:
-        (groups after merging, packed weights).
-    """
-    groups = shape.groups // merge
-    c_pg, k_pg = shape.c_per_group * merge, shape.k_per_group * merge
-    dense = np.zeros((groups, k_pg, c_pg, shape.k_h, shape.k_w), np.float32)
-    source = weights.reshape(groups, merge, shape.k_per_group, shape.c_per_group, shape.k_h, shape.k_w)
-    for m in range(merge):
-        rows = slice(m * shape.k_per_group, (m + 1) * shape.k_per_group)
-        columns = slice(m * shape.c_per_group, (m + 1) * shape.c_per_group)
-        dense[:, rows, columns] = source[:, m]
-    t_i = c_pg if t_i is None else t_i
-    pad_k, pad_c = -k_pg % t_o, -c_pg % t_i
-    if pad_k or pad_c:
-        dense = np.pad(dense, ((0, 0), (0, pad_k), (0, pad_c), (0, 0), (0, 0)))
-    split = dense.reshape(groups, -1, t_o, (c_pg + pad_c) // t_i, t_i, shape.k_h, shape.k_w)
-    packed = split.transpose(0, 1, 3, 5, 6, 4, 2)
-    return groups, np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])

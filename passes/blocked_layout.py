@@ -104,22 +104,32 @@ class _Rewriter:
         self.replaced: list[tuple[ir.Value, ir.Value]] = []
         self.claimed: dict[ir.Operation, _Group] = {}
         self.elementwise: dict[ir.Operation, Elementwise | Refusal] = {}
+        self.convs = {op: self._analyze_conv(op) for op in self.ops if op.name in CONV_OPS}
         self.demands = self._halo_demands()
 
     # -- analysis --------------------------------------------------------------------------------------------------
 
     def _halo_demands(self) -> dict[ir.Value, tuple[Pads, float]]:
-        """For each padded value, the halo that covers all its paddings, with the first one's value."""
+        """For each value with padded users, the halo that covers all they read, with the first padding's value."""
         demands: dict[ir.Value, tuple[Pads, float]] = {}
         for op in self.ops:
             amounts = pad_amounts(op) if op.name == "tensor.pad" else None
             if amounts is None:
                 continue
             value, pads = amounts
-            known, fill = demands.get(op.operands[0], (_NO_PADS, value))
-            if fill == value:
-                demands[op.operands[0]] = (tuple(map(max, known, pads)), fill)  # type: ignore[assignment]
+            _widen(demands, op.operands[0], pads, value)
+        for found in self.convs.values():
+            if not isinstance(found, Refusal):
+                _widen(demands, found[0].data, _read_pads(*found), 0.0)
         return demands
+
+    def _analyze_conv(self, op: ir.Operation) -> tuple[ConvSite, Choice] | Refusal:
+        site = ConvSite.analyze(op)
+        choice = site if isinstance(site, Refusal) else self.config.conv_policy(site.shape)
+        if isinstance(site, Refusal) or isinstance(choice, Refusal):
+            assert isinstance(choice, Refusal)
+            return choice
+        return site, choice
 
     def _analyze_elementwise(self, op: ir.Operation) -> Elementwise | Refusal:
         if op not in self.elementwise:
@@ -224,12 +234,11 @@ class _Rewriter:
         return group
 
     def _conv_group(self, op: ir.Operation) -> _Group | None:
-        site = ConvSite.analyze(op)
-        choice = site if isinstance(site, Refusal) else self.config.conv_policy(site.shape)
-        if isinstance(site, Refusal) or isinstance(choice, Refusal):
-            assert isinstance(choice, Refusal)
-            self._refuse(op, choice)
+        found = self.convs[op]
+        if isinstance(found, Refusal):
+            self._refuse(op, found)
             return None
+        site, choice = found
         group = self._grow(site, choice, op)
         if self.config.alone_policy is not None and self._stands_alone(site, group):
             alone = self.config.alone_policy(site.shape)
@@ -329,8 +338,12 @@ class _Rewriter:
         if choice.knobs.get("direct"):
             data = self._padded(site, layer)
             return self.emitter.packed_conv(site.shape, data, site.weights, choice, layer, epilogue, results)
-        blocked = self._blocked(site.data, site.shape.pads, 0.0)
-        emit = self.emitter.lane_conv if choice.schedule == "lane_conv" else self.emitter.packed_conv
+        blocked = self._blocked(site.data, _read_pads(site, choice), 0.0)
+        emit = {
+            "lane_conv": self.emitter.lane_conv,
+            "winograd_conv": self.emitter.winograd_conv,
+            "packed_conv": self.emitter.packed_conv,
+        }[choice.schedule]
         return emit(site.shape, blocked, site.weights, choice, layer, epilogue, results)
 
     def _padded(self, site: ConvSite, layer: str) -> ir.Value:
@@ -443,6 +456,17 @@ class _Rewriter:
         for op in reversed(self.ops):
             if op.results and not any(True for result in op.results for _ in result.uses):
                 op.erase()
+
+
+def _read_pads(site: ConvSite, choice: Choice) -> Pads:
+    """The halo that the kernel of a convolution reads: its padding, and what whole Winograd tiles reach beyond it."""
+    return site.shape.tile_pads(choice.knobs["m"]) if choice.schedule == "winograd_conv" else site.shape.pads
+
+
+def _widen(demands: dict[ir.Value, tuple[Pads, float]], value: ir.Value, pads: Pads, fill: float) -> None:
+    known, known_fill = demands.get(value, (_NO_PADS, fill))
+    if fill == known_fill:
+        demands[value] = (tuple(map(max, known, pads)), fill)  # type: ignore[assignment]
 
 
 def _layer(op: ir.Operation) -> str:

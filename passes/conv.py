@@ -50,6 +50,16 @@ class ConvShape:
         """
         return (self.stride[0] if self.out_h > 1 else 1, self.stride[1] if self.out_w > 1 else 1)
 
+    def tiles(self, m: int) -> tuple[int, int]:
+        """Rows and columns of m x m output tiles that cover the result."""
+        return -(-self.out_h // m), -(-self.out_w // m)
+
+    def tile_pads(self, m: int) -> tuple[int, int, int, int]:
+        """The padding (top, left, bottom, right) that whole m x m output tiles at stride 1 read."""
+        top, left, _, _ = self.pads
+        rows, columns = self.tiles(m)
+        return (top, left, rows * m + self.k_h - 1 - top - self.in_h, columns * m + self.k_w - 1 - left - self.in_w)
+
     @property
     def macs(self) -> int:
         """Multiply-accumulates."""

@@ -86,6 +86,35 @@ class Root:
 
 
 @dataclass(frozen=True)
+class Slices:
+    """A workgroup's slices of what its epilogue reads and writes.
+
+    Attributes:
+        sources: tensors with their maps over (k, h, w, o), by the value they stand for.
+        lanes: per-channel vectors ``[tile_blocks, B]``, by (op, operand).
+        outs: ``[tile_blocks, H, W, B]``, one per result.
+    """
+
+    sources: dict[ir.Value, tuple[ir.Value, ir.AffineMap]]
+    lanes: dict[tuple[int, int], ir.Value]
+    outs: list[ir.Value]
+
+
+@dataclass
+class LoopNest:
+    """What reduces in a kernel that loops over parts of its result, epilogue included.
+
+    Attributes:
+        inputs: tensors that it reads.
+        emit: given the body, its bindings of ``inputs``, the tile's coordinates and the slices, emits the loops and
+            returns the results.
+    """
+
+    inputs: Sequence[ir.Value]
+    emit: Callable[[d.DispatchBody, Sequence[ir.Value], Tile, Slices], list[ir.Value]]
+
+
+@dataclass(frozen=True)
 class Tile:
     """A workgroup's place in the result: image, number of the tile within it, first channel block."""
 
@@ -117,7 +146,7 @@ class KernelFrame:
         layer: str,
         shape: tuple[int, ...],
         tile_blocks: int,
-        root: Root | None,
+        root: Root | LoopNest | None,
         epilogue: Epilogue,
         results: Sequence[ResultSpec],
         extents: Mapping[str, int],
@@ -166,13 +195,15 @@ class KernelFrame:
                 b.load(binding, place, [1, *tile_shape], tile_shape)
                 for binding, place in zip(b.outputs, places, strict=True)
             ]
-            if root is not None:
+            if isinstance(root, LoopNest):
+                values = root.emit(b, root_bindings, tile, Slices(sources, lanes, outs))
+            elif root is not None:
                 init = d.fill(d.float_constant(root.init, self.element), outs[0], "init")
                 value = root.emit(b, root_bindings, tile, init)
                 if epilogue.source is not None:
                     sources[epilogue.source] = (value, identity)
                 values = [value]
-            if epilogue.ops:
+            if epilogue.ops and not isinstance(root, LoopNest):
                 values = self.emit_epilogue(epilogue, sources, lanes, outs, results)
             for value, binding, place in zip(values, b.outputs, places, strict=True):
                 b.store(value, binding, place, [1, *tile_shape])
@@ -258,45 +289,17 @@ class KernelFrame:
         lane_dims: Sequence[int] = (0, 3),
         rank: int = 4,
     ) -> list[ir.Value]:
+        """The epilogue as one ``linalg.generic`` over the tile."""
         inputs = [value for value, _ in sources.values()]
         maps = [map_ for _, map_ in sources.values()]
-        position = {key: i for i, key in enumerate(sources)}
-        lane_position = {}
-        for key, value in lanes.items():
-            lane_position[key] = len(inputs)
-            inputs.append(value)
-            maps.append(d.affine_map(rank, dims(*lane_dims)))
+        inputs += lanes.values()
+        maps += [d.affine_map(rank, dims(*lane_dims))] * len(lanes)
         identity = d.affine_map(rank, dims(*range(rank)))
 
         def body(arguments: Sequence[ir.Value]) -> list[ir.Value]:
-            known: dict[ir.Value, ir.Value] = {key: arguments[i] for key, i in position.items()}
-            for i, op in enumerate(epilogue.ops):
-                block = op.op.regions[0].blocks[0]
-                scalars: dict[ir.Value, ir.Value] = {}
-                for j, operand in enumerate(op.operands):
-                    if (i, j) in lane_position:
-                        value = arguments[lane_position[i, j]]
-                    elif operand.access is Access.SCALAR:
-                        value = self._scalar(operand.value, operand.constant)
-                    else:
-                        value = known[operand.value]
-                    scalars[block.arguments[j]] = value
-                known[op.op.results[0]] = _clone_body(block, scalars)
-            values = [known[result.value] for result in results]
-            if _MASK in lane_position:
-                # An epilogue may make infinities of padding, which zero weights in the consumer would not stop.
-                zero = d.float_constant(0.0, self.element)
-                inside = ir.Operation.create(
-                    "arith.cmpf",
-                    results=[ir.IntegerType.get_signless(1)],
-                    operands=[arguments[lane_position[_MASK]], zero],
-                    attributes={"predicate": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), _GREATER)},
-                ).result
-                values = [
-                    ir.Operation.create("arith.select", results=[v.type], operands=[inside, v, zero]).result
-                    for v in values
-                ]
-            return values
+            known = dict(zip(sources, arguments, strict=False))
+            lane_values = dict(zip(lanes, arguments[len(sources) :], strict=False))
+            return self.apply_epilogue(epilogue, known, lane_values, results)
 
         return d.generic(
             inputs,
@@ -306,6 +309,50 @@ class KernelFrame:
             body,
             {"dlas.role": ir.StringAttr.get("epilogue")},
         )
+
+    def apply_epilogue(
+        self,
+        epilogue: Epilogue,
+        known: Mapping[ir.Value, ir.Value],
+        lanes: Mapping[tuple[int, int], ir.Value],
+        results: Sequence[ResultSpec],
+    ) -> list[ir.Value]:
+        """The epilogue of one element, or of one vector of elements.
+
+        Args:
+            epilogue: its ops.
+            known: scalars or vectors by the value they are elements of.
+            lanes: the same for per-channel constants, by (op, operand).
+            results: what to return.
+        """
+        known = dict(known)
+        shape = next(iter({**known, **lanes}.values())).type
+        for i, op in enumerate(epilogue.ops):
+            block = op.op.regions[0].blocks[0]
+            arguments: dict[ir.Value, ir.Value] = {}
+            for j, operand in enumerate(op.operands):
+                if (i, j) in lanes:
+                    value = lanes[i, j]
+                elif operand.access is Access.SCALAR:
+                    value = _like(self._scalar(operand.value, operand.constant), shape)
+                else:
+                    value = known[operand.value]
+                arguments[block.arguments[j]] = value
+            known[op.op.results[0]] = _clone_body(block, arguments, shape)
+        values = [known[result.value] for result in results]
+        if _MASK not in lanes:
+            return values
+        # An epilogue may make infinities of padding, which zero weights in the consumer would not stop.
+        zero = _like(d.float_constant(0.0, self.element), shape)
+        inside = ir.Operation.create(
+            "arith.cmpf",
+            results=[_type_like(ir.IntegerType.get_signless(1), shape)],
+            operands=[lanes[_MASK], zero],
+            attributes={"predicate": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), _GREATER)},
+        ).result
+        return [
+            ir.Operation.create("arith.select", results=[v.type], operands=[inside, v, zero]).result for v in values
+        ]
 
     def _scalar(self, value: ir.Value, constant: np.ndarray | None) -> ir.Value:
         if constant is not None:
@@ -327,9 +374,13 @@ class KernelFrame:
         body = "\n".join(view.operation.get_asm(use_local_scope=True) for view in op.regions[0].blocks[0].operations)
         text = _rename_values(body) + repr((kind, choice, sorted(extents.items()), [str(v.type) for v in op.operands]))
         key = f"{kind}_{hashlib.sha1(text.encode()).hexdigest()[:12]}"
-        for inner in op.regions[0].blocks[0].operations:
-            if "dlas.role" in inner.operation.attributes:
-                inner.operation.attributes["dlas.kernel"] = ir.StringAttr.get(key)
+
+        def mark(inner: ir.Operation) -> ir.WalkResult:
+            if "dlas.role" in inner.attributes:
+                inner.attributes["dlas.kernel"] = ir.StringAttr.get(key)
+            return ir.WalkResult.ADVANCE
+
+        op.walk(mark)
         kernel = self.kernels.setdefault(key, Kernel(key, kind, choice, dict(extents), [], flops, moved))
         kernel.layers.append(layer)
 
@@ -355,25 +406,46 @@ def binary(name: str, left: ir.Value, right: ir.Value) -> ir.Value:
     return ir.Operation.create(name, results=[left.type], operands=[left, right]).result
 
 
-def _clone_body(block: ir.Block, scalars: dict[ir.Value, ir.Value]) -> ir.Value:
-    """Clones the ops of an elementwise body at the current insertion point; returns what it yields."""
+def _clone_body(block: ir.Block, known: dict[ir.Value, ir.Value], shape: ir.Type) -> ir.Value:
+    """Clones the ops of an elementwise body at the insertion point, on vectors where ``shape`` is one.
+
+    Returns what the body yields.
+    """
     for view in block.operations:
         op = view.operation
         if op.name == "linalg.yield":
-            return _scalar_of(op.operands[0], scalars)
-        operands = [_scalar_of(operand, scalars) for operand in op.operands]
-        clone = op.clone()
-        for i, operand in enumerate(operands):
-            clone.operation.operands[i] = operand
-        for old, new in zip(op.results, clone.operation.results, strict=True):
-            scalars[old] = new
+            return _known(op.operands[0], known, shape)
+        operands = [_known(operand, known, shape) for operand in op.operands]
+        if not operands:  # a constant
+            results = [_like(result, shape) for result in op.clone().operation.results]
+        else:
+            results = list(
+                ir.Operation.create(
+                    op.name,
+                    results=[_type_like(result.type, shape) for result in op.results],
+                    operands=operands,
+                    attributes={name: op.attributes[name] for name in op.attributes},
+                ).results
+            )
+        known.update(zip(op.results, results, strict=True))
     raise AssertionError("a linalg body ends with linalg.yield")
 
 
-def _scalar_of(value: ir.Value, scalars: dict[ir.Value, ir.Value]) -> ir.Value:
-    if value not in scalars:  # a constant defined outside the body
-        scalars[value] = value.owner.operation.clone().operation.results[0]
-    return scalars[value]
+def _known(value: ir.Value, known: dict[ir.Value, ir.Value], shape: ir.Type) -> ir.Value:
+    if value not in known:  # a constant defined outside the body
+        known[value] = _like(value.owner.operation.clone().operation.results[0], shape)
+    return known[value]
+
+
+def _type_like(element: ir.Type, shape: ir.Type) -> ir.Type:
+    return ir.VectorType.get(ir.VectorType(shape).shape, element) if isinstance(shape, ir.VectorType) else element
+
+
+def _like(scalar: ir.Value, shape: ir.Type) -> ir.Value:
+    """The scalar, or the vector that has it in all lanes where ``shape`` is a vector type."""
+    if not isinstance(shape, ir.VectorType):
+        return scalar
+    return ir.Operation.create("vector.broadcast", results=[_type_like(scalar.type, shape)], operands=[scalar]).result
 
 
 def tensor_bytes(type: ir.Type) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+from dlas.passes.conv import ConvShape
+from dlas.passes.winograd import SIZES, operations
 
 # Loads also take issue slots of the FMAs: cycles per load (7-column layers: 2x4+3 beats 1x7 by 11-20%).
 _LOAD_SLOTS = 0.15
@@ -22,6 +25,7 @@ class VectorUnit:
         fma_units: FMAs issued per cycle.
         fma_latency: cycles until an FMA's result can be accumulated into.
         loads: vector loads (broadcasts included) per cycle.
+        l2_kb: level-2 cache that a core can use, in KB.
     """
 
     lanes: int = 8
@@ -29,6 +33,7 @@ class VectorUnit:
     fma_units: int = 2
     fma_latency: int = 4
     loads: int = 2
+    l2_kb: int = 512
 
     def cycles(self, vectors: int, pixels: int) -> float:
         """Cycles of one reduction step on a register tile of ``vectors`` x ``pixels`` accumulators."""
@@ -79,3 +84,90 @@ def lane_tile(unit: VectorUnit, width: int, taps: int) -> int:
         return (cycles, 1 if rest else 0)
 
     return min(candidates, key=lambda p: (*cost(p), -p))
+
+
+# Model of winograd_conv against packed_conv, fitted to 3x3 layers of 8 to 256 channels per group at 7 to 56 columns:
+# the share of the FMA peak that products reach, vector operations of the transforms per cycle and FMA unit (their
+# values do not fit the registers), bytes per cycle that weights come at from behind the level-2 cache, and how much
+# faster than packed_conv the estimate must be.
+_PRODUCTS_SHARE = 0.95
+_TRANSFORM_RATE = 0.75
+_STREAM = 7.6
+_MARGIN = 1.1
+
+SCRATCH_BYTES = 96 * 1024
+"""What a kernel may keep on the stack: IREE's worker threads have 128 KB."""
+
+
+@dataclass(frozen=True)
+class WinogradTile:
+    """A choice for :func:`dlas.schedules.winograd_conv.winograd_conv`, with its estimated cycles for one image."""
+
+    m: int
+    rows: int
+    columns: int
+    t_o: int
+    ow: int
+    k_w: int
+    cycles: float
+
+
+def packed_cycles(unit: VectorUnit, shape: ConvShape, merge: int = 1) -> float:
+    """Estimated cycles of :func:`dlas.schedules.packed_conv.packed_conv` for one image, FMA-bound or by weights."""
+    fmas = shape.macs / shape.batch * merge / unit.lanes
+    weights = 4 * shape.c_out * shape.c_per_group * merge * shape.k_h * shape.k_w
+    return fmas / (unit.fma_units * 0.9) + weights / _STREAM
+
+
+def winograd_tile(unit: VectorUnit, shape: ConvShape, largest: int = 4, merge: int = 1) -> WinogradTile | None:
+    """The fastest way to compute a convolution in Winograd's domain; None where packed_conv is estimated to win.
+
+    A 3x3 convolution of stride 1 is assumed. ``largest`` bounds the output tile; ``merge`` groups count as one.
+    """
+    tiles = (tile for tile in _winograd_tiles(unit, shape, merge) if tile.m <= largest)
+    best = min(tiles, key=lambda tile: tile.cycles, default=None)
+    if best is None or best.cycles * _MARGIN > packed_cycles(unit, shape, merge):
+        return None
+    return best
+
+
+def _winograd_tiles(unit: VectorUnit, shape: ConvShape, merge: int) -> Iterator[WinogradTile]:
+    groups = shape.groups // merge
+    c_blocks = -(-shape.c_per_group * merge // unit.lanes)
+    k_blocks = -(-shape.k_per_group * merge // unit.lanes)
+    for m in SIZES:
+        tile_rows, tile_columns = shape.tiles(m)
+        points = (m + 2) ** 2
+        into, out_of = operations(m)
+        for rows, columns in _parts(tile_rows, tile_columns):
+            at_a_time = rows * columns
+            vectors, ow = register_tile(unit, k_blocks, at_a_time)
+            if 4 * unit.lanes * points * at_a_time * (c_blocks + vectors) > SCRATCH_BYTES:
+                continue
+            k_w = _workgroup_blocks(unit, k_blocks, vectors)
+            tiles = tile_rows * tile_columns
+            parts = tiles // at_a_time
+            whole, rest = divmod(at_a_time, ow)
+            step = whole * unit.cycles(vectors, ow) + (unit.cycles(vectors, rest) if rest else 0)
+            products = points * c_blocks * unit.lanes * (k_blocks // vectors) * step * parts
+            transforms = into * c_blocks * (k_blocks // k_w) + (out_of + 3 * m * m) * k_blocks
+            weights = 4 * points * c_blocks * k_blocks * unit.lanes**2
+            again = 1 if weights * k_w / k_blocks <= 512 * unit.l2_kb else parts
+            cycles = (
+                products * groups / _PRODUCTS_SHARE
+                + transforms * tiles * groups / (unit.fma_units * _TRANSFORM_RATE)
+                + weights * groups * again / _STREAM
+            )
+            yield WinogradTile(m, rows, columns, vectors * unit.lanes, ow, k_w * unit.lanes, cycles)
+
+
+def _parts(rows: int, columns: int) -> list[tuple[int, int]]:
+    """Whole rows of tiles, or parts of one row, that divide all."""
+    whole = [(r, columns) for r in range(1, rows + 1) if rows % r == 0]
+    return whole + [(1, c) for c in range(1, columns) if columns % c == 0]
+
+
+def _workgroup_blocks(unit: VectorUnit, k_blocks: int, vectors: int) -> int:
+    """Channel blocks of a workgroup: enough to pay for its input transform, few enough to leave some for others."""
+    fitting = [n for n in range(vectors, k_blocks + 1, vectors) if k_blocks % n == 0 and n * unit.lanes <= 64]
+    return max(fitting, default=vectors)

@@ -15,7 +15,7 @@ from dlas.schedules.knobs import VectorUnit
 from dlas.schedules.rules import Rules
 
 # An op of a dialect that is not loaded would be created unregistered.
-_DIALECTS = ("affine", "arith", "flow", "iree_tensor_ext", "linalg", "tensor", "vector")
+_DIALECTS = ("affine", "arith", "flow", "iree_tensor_ext", "linalg", "scf", "tensor", "vector")
 
 
 def _load_dialects(context: ir.Context) -> None:
@@ -31,10 +31,12 @@ class BlockedLayoutPass(Pass):
     Attributes:
         lanes: f32 lanes of a vector register, which is the block of the layout.
         registers: vector registers.
+        winograd: the largest output tile of Winograd's domain, 0 for none.
     """
 
     lanes: int = 8
     registers: int = 16
+    winograd: int = 4
 
     def __post_init__(self) -> None:
         if self.lanes < 1 or self.lanes & (self.lanes - 1):
@@ -44,7 +46,7 @@ class BlockedLayoutPass(Pass):
 
     def run(self, module: Any) -> list[Note]:
         _load_dialects(module.context)
-        rules = Rules(VectorUnit(self.lanes, self.registers))
+        rules = Rules(VectorUnit(self.lanes, self.registers), self.winograd)
         layout = BlockedLayout(rules.block, rules.conv, rules.plain, rules.matmul, rules.alone)
         notes: list[Note] = []
         for function in walk(module, "func.func", "util.func"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from iree.compiler import ir
@@ -14,12 +14,13 @@ from dlas.errors import ScheduleError
 from dlas.passes.conv import ConvShape
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.plan import Choice, Kernel, Refusal
-from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile
+from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile, winograd_tile
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, pad, reduce, transpose
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
+from dlas.schedules.winograd_conv import WinogradKnobs, winograd_conv
 
 Step = Callable[[ir.Operation], Any] | TransformScript
 
@@ -44,6 +45,11 @@ SCHEDULES: dict[str, Schedule] = {
         lambda knobs, extents: [lane_conv(knobs, extents), lower_lanes, lane_conv_finish()],
         "depthwise and small-group convolutions by lane shuffles; pooling",
     ),
+    "winograd_conv": Schedule(
+        WinogradKnobs,
+        lambda knobs, extents: [winograd_conv(knobs, extents)],
+        "3x3 convolutions of stride 1, grouped or not, in Winograd's domain",
+    ),
     "w_lanes": Schedule(
         WLanesKnobs,
         lambda knobs, extents: [w_lanes(knobs, extents)],
@@ -64,10 +70,15 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 class Rules:
-    """The default policy for one vector unit."""
+    """The default policy for one vector unit.
 
-    def __init__(self, unit: VectorUnit) -> None:
-        self.unit = unit
+    Args:
+        unit: what the target's cores have.
+        winograd: the largest output tile m of F(m x m, 3 x 3) to use: 4, 2 (as exact as the sums), or 0: none.
+    """
+
+    def __init__(self, unit: VectorUnit, winograd: int = 4) -> None:
+        self.unit, self.winograd = unit, winograd
         self.block = unit.lanes
 
     def conv(self, shape: ConvShape) -> Choice | Refusal:
@@ -76,12 +87,14 @@ class Rules:
         if shape.dtype != "f32":
             return Refusal(f"{shape.dtype} convolutions have no schedule (f32 has)")
         c_pg, k_pg, groups = shape.c_per_group, shape.k_per_group, shape.groups
+        merge = self._merge(shape)
+        if merge is not None and (choice := self._winograd(shape, merge)) is not None:
+            return choice
         if groups > 1 and c_pg == k_pg and block % c_pg == 0:
             taps = shape.k_w
             ow = lane_tile(self.unit, shape.out_w, taps)
             kind = "depthwise" if c_pg == 1 else f"{c_pg} channels per group"
             return Choice("lane_conv", {"ow": ow, "block": block}, f"{kind}: lanes on channels")
-        merge = self._merge(shape)
         if merge is None:
             return Refusal(
                 f"{groups} groups of {c_pg} to {k_pg} channels do not fill blocks of {block} by merging groups"
@@ -98,6 +111,18 @@ class Rules:
             if shape.stride[1] > 1:  # a few channels are too little work for a loop over columns (1.7x at 3x3 stride 2)
                 knobs["unroll_kw"] = 1
         return Choice("packed_conv", knobs, reason)
+
+    def _winograd(self, shape: ConvShape, merge: int) -> Choice | None:
+        """F(m x m, 3 x 3) where it is estimated to be faster than the sums themselves."""
+        plain = (shape.k_h, shape.k_w, *shape.stride, *shape.dilation) == (3, 3, 1, 1, 1, 1)
+        if not plain or merge > 1 or shape.c_per_group < self.block or shape.k_per_group < self.block:
+            return None
+        tile = winograd_tile(self.unit, shape, self.winograd, merge)
+        if tile is None:
+            return None
+        knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
+        reason = f"F({tile.m}x{tile.m}, 3x3), T_O={tile.t_o}, {tile.t_o // self.block}x{tile.ow} accumulators"
+        return Choice("winograd_conv", {**knobs, "block": self.block, "merge": merge}, reason)
 
     def alone(self, shape: ConvShape) -> Choice | Refusal:
         """The schedule of a convolution with NCHW on both sides, where packing would cost more than it gains."""

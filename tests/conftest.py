@@ -38,7 +38,12 @@ def convolution_schedules(compilation: Any) -> dict[str, str | None]:
 
 
 def compare_with_float64(
-    model: Any, inputs: Sequence[Any], threads: Sequence[int] = (1, 2), fallbacks: bool = False
+    model: Any,
+    inputs: Sequence[Any],
+    threads: Sequence[int] = (1, 2),
+    fallbacks: bool = False,
+    tolerance: float = TOLERANCE,
+    **options: Any,
 ) -> Any:
     """Compile a module for this host, run it, and compare every result with the module's own in float64.
 
@@ -49,6 +54,8 @@ def compare_with_float64(
         inputs: its tensors.
         threads: thread counts to run with.
         fallbacks: leave the check of the convolutions to the caller.
+        tolerance: largest relative error.
+        options: fields of :class:`dlas.Options`.
 
     Returns:
         The compilation, with its artifact.
@@ -58,7 +65,7 @@ def compare_with_float64(
     import dlas
     from dlas.compiler.pipeline import Options, compile_model
 
-    compilation = compile_model(model, tuple(inputs), "x86_64", Options())
+    compilation = compile_model(model, tuple(inputs), "x86_64", Options(**options))
     with torch.no_grad():
         wide = [value.double() if value.is_floating_point() else value for value in inputs]
         expected = copy.deepcopy(model).double()(*wide)
@@ -69,7 +76,7 @@ def compare_with_float64(
         for index, (result, reference) in enumerate(zip(results, references, strict=True)):
             assert result.shape == reference.shape
             error = np.abs(result - reference).max() / max(np.abs(reference).max(), np.finfo(np.float32).tiny)
-            assert error <= TOLERANCE, f"result {index} with {count} threads: relative error {error:.2e}"
+            assert error <= tolerance, f"result {index} with {count} threads: relative error {error:.2e}"
     if not fallbacks:
         layers = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Conv2d)}
         silent = layers - set(convolution_schedules(compilation))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlas.compiler.cli import console
-from dlas.compiler.cli.options import Elide, IreeFlags, Json, Model, NoSchedules, Target, check_writable
+from dlas.compiler.cli.options import Elide, IreeFlags, Json, Model, NoSchedules, Target, Winograd, check_writable
 from dlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def compile_command(
         ),
     ] = None,
     no_schedules: NoSchedules = False,
+    winograd: Winograd = 4,
     iree_flag: IreeFlags = None,
     elide: Elide = None,
     json: Json = False,
@@ -67,6 +68,7 @@ def compile_command(
             stop_after=stop_after,
             dump_ir=dump_ir,
             schedules=not no_schedules,
+            winograd=winograd,
             parameters=parameters,
             iree_flags=tuple(iree_flag or ()),
             progress=progress,

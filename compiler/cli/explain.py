@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlas.compiler.cli import console
-from dlas.compiler.cli.options import IreeFlags, Json, Model, NoSchedules, Target
+from dlas.compiler.cli.options import IreeFlags, Json, Model, NoSchedules, Target, Winograd
 
 if TYPE_CHECKING:
     from dlas.compiler.explain import ExplainedKernel, Explanation
@@ -24,6 +24,7 @@ def explain_command(
         typer.Option("--time/--no-time", help="Time the kernels on one thread (default: if this host runs the code)."),
     ] = None,
     no_schedules: NoSchedules = False,
+    winograd: Winograd = 4,
     iree_flag: IreeFlags = None,
     json: Json = False,
 ) -> None:
@@ -36,7 +37,9 @@ def explain_command(
     from dlas.compiler.pipeline import Options
 
     with console.stages() as progress:
-        options = Options(schedules=not no_schedules, iree_flags=tuple(iree_flag or ()), progress=progress)
+        options = Options(
+            schedules=not no_schedules, winograd=winograd, iree_flags=tuple(iree_flag or ()), progress=progress
+        )
         explanation = explain(model, None, device, options, timed=time)
     if json:
         console.print_json(explanation.to_json())

@@ -28,6 +28,12 @@ IreeFlags: TypeAlias = Annotated[
 NoSchedules: TypeAlias = Annotated[
     bool, typer.Option("--no-schedules", help="Leave every kernel to IREE's own code generation.")
 ]
+Winograd: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        "--winograd", metavar="M", help="Largest output tile of Winograd's domain for 3x3 convolutions: 4, 2, 0: none."
+    ),
+]
 Elide: TypeAlias = Annotated[
     int | None,
     typer.Option(

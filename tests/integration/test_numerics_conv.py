@@ -149,6 +149,18 @@ GRID: dict[str, list[Case]] = {
         Case(12, 18, groups=6, size=(5, 16)),
         Case(16, 16, size=(6, 16)),
     ],
+    "Winograd's domain": [
+        Case(32, 32, groups=4, size=(13, 17)),
+        Case(32, 32, groups=2, size=(16, 24), norm=True, activation="relu6", residual=True, batch=2),
+        Case(64, 64, size=(14, 18), activation="silu"),
+        Case(24, 40, size=(12, 15), bias=False),
+        Case(20, 28, size=(11, 14), activation="hardswish"),
+        Case(64, 32, groups=4, size=(9, 31)),
+        Case(32, 64, groups=2, size=(16, 9)),
+        Case(32, 32, size=(19, 21), padding=(0, 2, 1, 0)),
+        Case(32, 32, size=(20, 23), padding=(0, 0, 0, 0), residual=False, activation="relu"),
+        Case(16, 16, groups=2, size=(32, 1)),
+    ],
     "groups that change the channels": [
         Case(16, 32, groups=2),
         Case(32, 16, groups=2),
@@ -221,10 +233,29 @@ def test_schedule_within_a_network(per_group: int, schedule: str, agrees_with_fl
         nn.ReLU(),
         nn.Conv2d(64, 32, 1),
     )
-    compilation = agrees_with_float64(network.eval(), [torch.randn(1, 16, 8, 9)])
+    compilation = agrees_with_float64(network.eval(), [torch.randn(1, 16, 8, 9)], winograd=0)
     assert schedules_of(compilation) == {"0": "packed_conv", "2": schedule, "4": "packed_conv"}
     kinds = [record.kind for record in compilation.artifact.kernels]
     assert kinds == ["pack", "pointwise", "depthwise" if per_group == 1 else "grouped", "pointwise", "unpack"]
+
+
+@pytest.mark.parametrize(("m", "tolerance"), [(2, 2e-6), (4, 2e-5)])
+def test_winograd(m: int, tolerance: float, agrees_with_float64, schedules_of) -> None:
+    """A chain in the domain, tiles over both edges, with the accuracy that each tile is documented with."""
+    torch.manual_seed(m)
+    network = nn.Sequential(
+        nn.Conv2d(32, 64, 3, padding=1, groups=2),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1, groups=4),
+        nn.ReLU(),
+        nn.Conv2d(64, 64, 3, padding=1),
+    )
+    inputs = [torch.randn(2, 32, 18, 21)]
+    compilation = agrees_with_float64(network.eval(), inputs, tolerance=tolerance, winograd=m)
+    assert set(schedules_of(compilation).values()) == {"winograd_conv"}
+    assert {kernel.knobs["m"] for kernel in compilation.artifact.kernels if "m" in kernel.knobs} <= {2, m}
+    edges = [kernel.kind for kernel in compilation.artifact.kernels if kernel.schedule != "winograd_conv"]
+    assert edges == ["pack", "unpack"], "the halo of whole tiles is written by the producer"
 
 
 def test_what_surrounds_a_convolution(agrees_with_float64) -> None:
@@ -326,7 +357,7 @@ def test_a_schedule_that_does_not_fit_is_recorded_and_the_result_is_right(monkey
     monkeypatch.setitem(SCHEDULES, "packed_conv", replace(SCHEDULES["packed_conv"], steps=refuse))
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, groups=16))
-    compilation = agrees_with_float64(network.eval(), [torch.randn(1, 16, 7, 8)], fallbacks=True)
+    compilation = agrees_with_float64(network.eval(), [torch.randn(1, 16, 7, 8)], fallbacks=True, winograd=0)
     records = {record.layer: record for record in compilation.artifact.kernels}
     assert (records["0"].schedule, records["0"].reason) == (None, "packed_conv: no tile fits")
     assert records["2"].schedule == "lane_conv"

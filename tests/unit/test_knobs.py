@@ -93,13 +93,15 @@ def test_knobs_follow_the_lanes(unit: VectorUnit) -> None:
         knobs_of(choice)
 
 
-def test_a_group_is_never_split_across_tiles(unit: VectorUnit) -> None:
-    rules = Rules(unit)
+@pytest.mark.parametrize("winograd", [0, 2, 4])
+def test_a_group_is_never_split_across_tiles(unit: VectorUnit, winograd: int) -> None:
+    rules = Rules(unit, winograd)
     for groups, blocks in product((2, 3, 4), (2, 3, 4, 6)):
         per_group = blocks * unit.lanes
         choice = rules.conv(conv_shape(groups * per_group, groups * per_group, groups))
         assert isinstance(choice, Choice)
-        assert choice.schedule == "packed_conv"
+        assert choice.schedule in ("packed_conv", "winograd_conv")
+        assert per_group % choice.knobs.get("k_w", choice.knobs["t_o"]) == 0
         assert per_group % choice.knobs["t_o"] == 0
 
 

@@ -1,6 +1,6 @@
 // A chain of grouped convolutions with bias and ReLU between them stays in channel blocks from end to end: one pack,
 // one unpack, and each padding is written as the halo of the tensor that its producer makes, so no tensor.pad is left.
-// RUN: dlas-opt %s --pass-pipeline='dlas-blocked-layout{lanes=8 registers=16}' --notes | FileCheck %s
+// RUN: dlas-opt %s --pass-pipeline='dlas-blocked-layout{lanes=8 registers=16 winograd=0}' --notes | FileCheck %s
 
 // CHECK: // dlas-blocked-layout: done: -: pack: transpose{
 // CHECK-NEXT: // dlas-blocked-layout: done: first: grouped: packed_conv{

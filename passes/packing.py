@@ -1,0 +1,62 @@
+"""Pack the weights of convolutions at compile time, in the order in which their kernels read them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dlas.passes.conv import ConvShape
+from dlas.passes.winograd import transform_weights
+
+
+def merge_groups(shape: ConvShape, weights: np.ndarray, merge: int) -> np.ndarray:
+    """Weights ``[K, C_PG, K_h, K_w]`` to ``[g / merge, K_PG * merge, C_PG * merge, K_h, K_w]``, block-diagonal."""
+    c_pg, k_pg = shape.c_per_group, shape.k_per_group
+    dense = np.zeros((shape.groups // merge, k_pg * merge, c_pg * merge, shape.k_h, shape.k_w), np.float32)
+    source = weights.reshape(-1, merge, k_pg, c_pg, shape.k_h, shape.k_w)
+    for m in range(merge):
+        dense[:, m * k_pg : (m + 1) * k_pg, m * c_pg : (m + 1) * c_pg] = source[:, m]
+    return dense
+
+
+def pack_weights(
+    shape: ConvShape, weights: np.ndarray, merge: int, t_i: int | None, t_o: int
+) -> tuple[int, np.ndarray]:
+    """Weights ``[K, C_PG, K_h, K_w]`` to ``[g * K_PG/T_O, C_PG/T_I, K_h, K_w, T_I, T_O]`` (GSPC paper, section 4).
+
+    Args:
+        merge: this many groups become one, block-diagonally.
+        t_i: channels of an input block (the channel counts are padded with zeros), None: all channels at once.
+        t_o: channels of an output tile.
+
+    Returns:
+        (groups after merging, packed weights).
+    """
+    dense = merge_groups(shape, weights, merge)
+    groups, k_pg, c_pg = dense.shape[:3]
+    t_i = c_pg if t_i is None else t_i
+    pad_k, pad_c = -k_pg % t_o, -c_pg % t_i
+    if pad_k or pad_c:
+        dense = np.pad(dense, ((0, 0), (0, pad_k), (0, pad_c), (0, 0), (0, 0)))
+    split = dense.reshape(groups, -1, t_o, (c_pg + pad_c) // t_i, t_i, shape.k_h, shape.k_w)
+    packed = split.transpose(0, 1, 3, 5, 6, 4, 2)
+    return groups, np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])
+
+
+def pack_winograd_weights(
+    shape: ConvShape, weights: np.ndarray, merge: int, block: int, m: int, t_o: int, k_w: int
+) -> np.ndarray:
+    """Weights ``[K, C_PG, 3, 3]`` to ``[g * K_PG/k_w, k_w/t_o, (m + 2)^2, C_PG, t_o/block, block]``, transformed.
+
+    Args:
+        merge: this many groups become one, block-diagonally.
+        block: channels of a layout block; channel counts are padded to blocks and tiles with zeros.
+        m: outputs of a tile per side.
+        t_o, k_w: channels of a register tile and of a workgroup.
+    """
+    dense = merge_groups(shape, weights, merge)
+    groups, k_pg, c_pg = dense.shape[:3]
+    dense = np.pad(dense, ((0, 0), (0, -k_pg % k_w), (0, -c_pg % block), (0, 0), (0, 0)))
+    points = transform_weights(dense, m).astype(np.float32)
+    split = points.reshape(groups, -1, k_w // t_o, t_o // block, block, dense.shape[2], points.shape[-1] ** 2)
+    packed = split.transpose(0, 1, 2, 6, 5, 3, 4)
+    return np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])

@@ -1,0 +1,159 @@
+"""Emit vector code on tensors: reads, writes, shuffles, and loops that carry tensors. Works in IREE's context."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from iree.compiler import ir
+
+from dlas.passes.dispatch import affine_map, index_constant
+
+Index: TypeAlias = "int | ir.Value"
+
+
+def emit(name: str, operands: Sequence[ir.Value], result: ir.Type) -> ir.Value:
+    """An op with one result and no attributes."""
+    return ir.Operation.create(name, results=[result], operands=list(operands)).result
+
+
+class Indices:
+    """Index constants, each emitted once at the insertion point where it is first asked for."""
+
+    def __init__(self) -> None:
+        self.known: dict[int, ir.Value] = {}
+
+    def __call__(self, number: Index) -> ir.Value:
+        if not isinstance(number, int):
+            return number
+        if number not in self.known:
+            self.known[number] = index_constant(number)
+        return self.known[number]
+
+
+def _transfer(rank: int) -> dict[str, ir.Attribute]:
+    minor = affine_map(rank, [ir.AffineExpr.get_dim(rank - 1)])
+    return {
+        "permutation_map": ir.AffineMapAttr.get(minor),
+        "in_bounds": ir.ArrayAttr.get([ir.BoolAttr.get(True)]),
+    }
+
+
+def read(
+    source: ir.Value, offsets: Sequence[Index], vector: ir.VectorType, padding: ir.Value, index: Indices
+) -> ir.Value:
+    """``vector.transfer_read`` along the last dimension, in bounds."""
+    return ir.Operation.create(
+        "vector.transfer_read",
+        results=[vector],
+        operands=[source, *(index(offset) for offset in offsets), padding],
+        attributes={
+            **_transfer(len(offsets)),
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, len(offsets), 1, 0]),
+        },
+    ).result
+
+
+def write(value: ir.Value, target: ir.Value, offsets: Sequence[Index], index: Indices) -> ir.Value:
+    """``vector.transfer_write`` along the last dimension, in bounds; returns the tensor."""
+    return ir.Operation.create(
+        "vector.transfer_write",
+        results=[target.type],
+        operands=[value, target, *(index(offset) for offset in offsets)],
+        attributes={
+            **_transfer(len(offsets)),
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, len(offsets), 0]),
+        },
+    ).result
+
+
+def shuffle(value: ir.Value, mask: Sequence[int]) -> ir.Value:
+    """``vector.shuffle`` of one vector."""
+    return ir.Operation.create(
+        "vector.shuffle",
+        results=[value.type],
+        operands=[value, value],
+        attributes={"mask": ir.DenseI64ArrayAttr.get(list(mask))},
+    ).result
+
+
+def splat(source: ir.Value, offsets: Sequence[Index], vector: ir.VectorType, index: Indices) -> ir.Value:
+    """One element of a tensor in all lanes."""
+    element = ir.ShapedType(source.type).element_type
+    scalar = emit("tensor.extract", [source, *(index(offset) for offset in offsets)], element)
+    return emit("vector.broadcast", [scalar], vector)
+
+
+def constant_vector(value: float, vector: ir.VectorType) -> ir.Value:
+    """A vector with ``value`` in all lanes."""
+    splat_ = ir.DenseElementsAttr.get_splat(vector, ir.FloatAttr.get(vector.element_type, value))
+    return ir.Operation.create("arith.constant", results=[vector], attributes={"value": splat_}).result
+
+
+def loop(
+    count: int, carried: Sequence[ir.Value], body: Callable[[ir.Value, list[ir.Value]], Sequence[ir.Value]]
+) -> list[ir.Value]:
+    """``scf.for`` from 0 to ``count`` by 1 over carried tensors; a loop of one iteration is its body alone."""
+    if count == 1:
+        return list(body(index_constant(0), list(carried)))
+    types = [value.type for value in carried]
+    for_ = ir.Operation.create(
+        "scf.for",
+        results=types,
+        operands=[index_constant(0), index_constant(count), index_constant(1), *carried],
+        regions=1,
+    )
+    block = for_.regions[0].blocks.append(ir.IndexType.get(), *types)
+    with ir.InsertionPoint(block):
+        results = body(block.arguments[0], list(block.arguments)[1:])
+        ir.Operation.create("scf.yield", operands=list(results))
+    return list(for_.results)
+
+
+def loops(
+    counts: Sequence[int], carried: Sequence[ir.Value], body: Callable[..., Sequence[ir.Value]]
+) -> list[ir.Value]:
+    """Nested loops; ``body`` gets their counters, outermost first, and the carried tensors."""
+    if not counts:
+        return list(body(list(carried)))
+
+    def inner(counter: ir.Value, values: list[ir.Value]) -> list[ir.Value]:
+        return loops(counts[1:], values, lambda *rest: body(counter, *rest))
+
+    return loop(counts[0], carried, inner)
+
+
+def affine(expression: ir.AffineExpr, *operands: ir.Value) -> ir.Value:
+    """``affine.apply`` of an expression in as many dimensions as there are operands."""
+    return ir.Operation.create(
+        "affine.apply",
+        results=[ir.IndexType.get()],
+        operands=list(operands),
+        attributes={"map": ir.AffineMapAttr.get(affine_map(len(operands), [expression]))},
+    ).result
+
+
+def extract_slice(
+    source: ir.Value, offsets: Sequence[Index], sizes: Sequence[int], shape: Sequence[int] | None = None
+) -> ir.Value:
+    """``tensor.extract_slice`` with unit strides; ``shape`` may drop unit dimensions of ``sizes``."""
+    element = ir.ShapedType(source.type).element_type
+    dynamic = [offset for offset in offsets if not isinstance(offset, int)]
+    return ir.Operation.create(
+        "tensor.extract_slice",
+        results=[ir.RankedTensorType.get(list(shape or sizes), element)],
+        operands=[source, *dynamic],
+        attributes={
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, len(dynamic), 0, 0]),
+            **_static(offsets, sizes),
+        },
+    ).result
+
+
+def _static(offsets: Sequence[Index], sizes: Sequence[int]) -> dict[str, ir.Attribute]:
+    static = [offset if isinstance(offset, int) else ir.ShapedType.get_dynamic_stride_or_offset() for offset in offsets]
+    return {
+        "static_offsets": ir.DenseI64ArrayAttr.get(static),
+        "static_sizes": ir.DenseI64ArrayAttr.get(list(sizes)),
+        "static_strides": ir.DenseI64ArrayAttr.get([1] * len(sizes)),
+    }

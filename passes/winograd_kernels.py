@@ -1,0 +1,276 @@
+"""Emit 3x3 convolutions in Winograd's domain on the blocked layout, groups included: one kernel, nothing in memory.
+
+A workgroup computes some channel blocks of one group. It walks the result a part at a time, so that the transformed
+input and the products stay in the core's own cache.
+
+    for rows x columns of tiles:
+      for tile, c:      V[p, tile, c*B : +B] = (B^T d B)[p]                    p counts the (m + 2)^2 points
+      for T_O channels of the workgroup:
+        for p:          M[p, k, tile, o] = sum over i of V[p, tile, i] * U[p, i, k, o]      (``root``)
+        for tile, k:    out[k, m x m] = epilogue(A^T M A)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from iree.compiler import ir
+
+from dlas.passes import dispatch as d
+from dlas.passes import vectors as v
+from dlas.passes.constants import make_constant
+from dlas.passes.conv import ConvShape
+from dlas.passes.kernel_frame import (
+    Blocked,
+    Epilogue,
+    KernelFrame,
+    LoopNest,
+    ResultSpec,
+    Slices,
+    Tile,
+    dims,
+    multiply_add,
+)
+from dlas.passes.packing import pack_winograd_weights
+from dlas.passes.plan import Choice
+from dlas.passes.winograd import input_1d, output_1d, transform_2d
+
+
+class WinogradKernels(KernelFrame):
+    """The part of the emitter for Winograd's domain."""
+
+    def winograd_conv(
+        self,
+        shape: ConvShape,
+        data: Blocked,
+        weights: np.ndarray,
+        choice: Choice,
+        layer: str,
+        epilogue: Epilogue,
+        results: Sequence[ResultSpec],
+    ) -> list[Blocked]:
+        """A 3x3 convolution of stride 1; ``data`` has the halo of :meth:`ConvShape.tile_pads`.
+
+        Weights are transformed and packed to ``[g * K_PG/K_W, K_W/T_O, (m + 2)^2, C_PG, T_O/B, B]`` at compile time,
+        K_W being the channels of a workgroup.
+        """
+        block, knobs = self.block, choice.knobs
+        packed = pack_winograd_weights(shape, weights, knobs["merge"], block, knobs["m"], knobs["t_o"], knobs["k_w"])
+        filter_ = make_constant(packed, self.element)
+        tiles_per_group = packed.shape[0] // (shape.groups // knobs["merge"])
+        nest = _Nest(self, shape, choice, epilogue, results, packed.shape[1:])
+
+        def emit(b: d.DispatchBody, bindings: Sequence[ir.Value], tile: Tile, slices: Slices) -> list[ir.Value]:
+            first = b.affine(
+                ir.AffineExpr.get_floor_div(ir.AffineExpr.get_dim(0), tiles_per_group) * nest.c_blocks, tile.index
+            )
+            offsets = [tile.image, first, data.halo[0] - shape.pads[0], data.halo[1] - shape.pads[1], 0]
+            sizes = [1, nest.c_blocks, nest.tile_rows * nest.m + 2, nest.tile_columns * nest.m + 2, block]
+            x = b.load(bindings[0], offsets, sizes, sizes[1:])
+            wt_sizes = [1, *packed.shape[1:]]
+            wt = b.load(bindings[1], [tile.index, 0, 0, 0, 0, 0], wt_sizes, wt_sizes[1:])
+            return nest.emit(x, wt, slices)
+
+        return self.windowed(
+            kind=shape.kind,
+            choice=choice,
+            layer=layer,
+            shape=(shape.batch, shape.c_out, shape.out_h, shape.out_w),
+            tile_blocks=knobs["k_w"] // block,
+            root=LoopNest([data.value, filter_], emit),
+            epilogue=epilogue,
+            results=results,
+            extents={"rows": nest.tile_rows, "columns": nest.tile_columns, "i": nest.c_blocks * block},
+            flops=2 * shape.macs,
+        )
+
+
+@dataclass
+class _Nest:
+    frame: WinogradKernels
+    shape: ConvShape
+    choice: Choice
+    epilogue: Epilogue
+    results: Sequence[ResultSpec]
+    filter_shape: Sequence[int]  # K_W/T_O, points, C_PG, T_O/B, B
+
+    def __post_init__(self) -> None:
+        self.m = self.choice.knobs["m"]
+        self.block = self.frame.block
+        self.alpha = self.m + 2
+        self.k_tiles, self.points, channels, self.k_blocks, _ = self.filter_shape
+        self.c_blocks = channels // self.block
+        self.tile_rows, self.tile_columns = self.shape.tiles(self.m)
+        self.vector = ir.VectorType.get([self.block], self.frame.element)
+
+    def emit(self, x: ir.Value, wt: ir.Value, slices: Slices) -> list[ir.Value]:
+        """The loops over parts of the result: whole ones, then what is left at the right and at the bottom.
+
+        The two scratch tensors are carried through all of them: carried, they are one buffer each.
+        """
+        rows, columns = self.choice.knobs["rows"], self.choice.knobs["columns"]
+        height, width = rows * self.m, columns * self.m
+        element, tiles = self.frame.element, rows * columns
+        carried = [
+            *slices.outs,
+            d.empty([self.points, tiles, self.c_blocks * self.block], element),
+            d.empty([self.points, self.k_blocks, tiles, self.block], element),
+        ]
+        d0 = ir.AffineExpr.get_dim(0)
+        for top, down, part_height in _parts(self.shape.out_h, height):
+            for left, along, part_width in _parts(self.shape.out_w, width):
+
+                def step(r: ir.Value, c: ir.Value, carried: list[ir.Value], part: _Part) -> list[ir.Value]:
+                    top, left = v.affine(d0 * height + part.top, r), v.affine(d0 * width + part.left, c)
+                    return self._step(x, wt, slices, carried, replace(part, top=top, left=left))
+
+                part = _Part(top, left, part_height, part_width)
+                carried = v.loops([down, along], carried, partial(step, part=part))
+        return carried[:-2]
+
+    def _step(self, x: ir.Value, wt: ir.Value, slices: Slices, carried: list[ir.Value], part: _Part) -> list[ir.Value]:
+        *outs, scratch, products = carried
+        scratch = self._transform_input(x, scratch, part)
+
+        def channels(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            *outs, products = carried
+            sizes = [1, *self.filter_shape[1:]]
+            filter_ = v.extract_slice(wt, [number, 0, 0, 0, 0], sizes, sizes[1:])
+            products = self._multiply(scratch, filter_, products)
+            k = v.affine(ir.AffineExpr.get_dim(0) * self.k_blocks, number)
+            return [*self._transform_output(products, slices, outs, k, part), products]
+
+        *outs, products = v.loop(self.k_tiles, [*outs, products], channels)
+        return [*outs, scratch, products]
+
+    def _multiply(self, data: ir.Value, filter_: ir.Value, products: ir.Value) -> ir.Value:
+        p, k, t, o, i = dims(*range(5))
+        return d.generic(
+            [data, filter_],
+            [d.fill(d.float_constant(0.0, self.frame.element), products, "init")],
+            [d.affine_map(5, [p, t, i]), d.affine_map(5, [p, i, k, o]), d.affine_map(5, [p, k, t, o])],
+            "ppppr",
+            multiply_add,
+            {"dlas.role": ir.StringAttr.get("root")},
+        )[0]
+
+    def _transform_input(self, x: ir.Value, scratch: ir.Value, part: _Part) -> ir.Value:
+        d0, d1 = dims(0, 1)
+        rows, columns = part.tiles(self.m)
+
+        def body(r: ir.Value, t: ir.Value, c: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            index, arithmetic = v.Indices(), _Vectors(self.vector)
+            y = [v.affine(d0 * self.m + d1 + p, r, part.top) for p in range(self.alpha)]
+            z = [v.affine(d0 * self.m + d1 + q, t, part.left) for q in range(self.alpha)]
+            padding = d.float_constant(0.0, self.frame.element)
+            inputs = [[v.read(x, [c, yp, zq, 0], self.vector, padding, index) for zq in z] for yp in y]
+            tile, lane = v.affine(d0 * columns + d1, r, t), v.affine(d0 * self.block, c)
+            target = carried[0]
+            for a, values in enumerate(transform_2d(input_1d, self.m, inputs, arithmetic)):
+                for b, value in enumerate(values):
+                    target = v.write(value, target, [a * self.alpha + b, tile, lane], index)
+            return [target]
+
+        return v.loops([rows, columns, self.c_blocks], [scratch], body)[0]
+
+    def _transform_output(
+        self, products: ir.Value, slices: Slices, outs: list[ir.Value], k: ir.Value, part: _Part
+    ) -> list[ir.Value]:
+        """The part's tiles through the epilogue; those that reach over an edge of it have code of their own."""
+        for row, rows, height in _parts(part.height, self.m):
+            for column, columns, width in _parts(part.width, self.m):
+                corner = (row // self.m, column // self.m)
+                body = self._output_tile(products, slices, k, part, corner, (height, width))
+                outs = v.loops([rows, columns, self.k_blocks], outs, body)
+        return outs
+
+    def _output_tile(
+        self,
+        products: ir.Value,
+        slices: Slices,
+        k: ir.Value,
+        part: _Part,
+        corner: tuple[int, int],
+        extent: tuple[int, int],
+    ) -> Callable[[ir.Value, ir.Value, ir.Value, list[ir.Value]], list[ir.Value]]:
+        """The body of the loops over tiles from ``corner``, of which ``extent`` outputs are in the result."""
+        d0, d1 = dims(0, 1)
+        frame, epilogue = self.frame, self.epilogue
+        row, column = corner
+        columns = part.tiles(self.m)[1]
+        identity = d.affine_map(4, dims(0, 1, 2, 3))
+
+        def body(r: ir.Value, t: ir.Value, c: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            index, arithmetic = v.Indices(), _Vectors(self.vector)
+            padding = d.float_constant(0.0, frame.element)
+            tile = v.affine((d0 + row) * columns + d1 + column, r, t)
+            block = v.affine(d0 + d1, c, k)
+
+            def load(value: ir.Value, place: Sequence[v.Index]) -> ir.Value:
+                return v.read(value, place, self.vector, padding, index)
+
+            points = [
+                [load(products, [a * self.alpha + b, c, tile, 0]) for b in range(self.alpha)] for a in range(self.alpha)
+            ]
+            outputs = transform_2d(output_1d, self.m, points, arithmetic)
+            lanes = {key: load(value, [block, 0]) for key, value in slices.lanes.items()}
+            outs = list(carried)
+            for p in range(extent[0]):
+                y = v.affine((d0 + row) * self.m + d1 + p, r, part.top)
+                for q in range(extent[1]):
+                    place = [block, y, v.affine((d0 + column) * self.m + d1 + q, t, part.left), 0]
+                    values = [outputs[p][q]]
+                    if epilogue.ops:
+                        known = {
+                            key: load(value, place if map_ == identity else [block, 0])
+                            for key, (value, map_) in slices.sources.items()
+                        }
+                        if epilogue.source is not None:
+                            known[epilogue.source] = outputs[p][q]
+                        values = frame.apply_epilogue(epilogue, known, lanes, self.results)
+                    outs = [v.write(value, out, place, index) for value, out in zip(values, outs, strict=True)]
+            return outs
+
+        return body
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of the result, in pixels; ``top`` and ``left`` are values inside the loops."""
+
+    top: Any
+    left: Any
+    height: int
+    width: int
+
+    def tiles(self, m: int) -> tuple[int, int]:
+        return -(-self.height // m), -(-self.width // m)
+
+
+def _parts(extent: int, step: int) -> list[tuple[int, int, int]]:
+    """(start, count, size) of the whole steps of an extent, and of what is left."""
+    whole, left = divmod(extent, step)
+    return [part for part in ((0, whole, step), (whole * step, 1, left)) if part[1] and part[2]]
+
+
+class _Vectors:
+    """:class:`dlas.passes.winograd.Arithmetic` that emits vector ops."""
+
+    def __init__(self, vector: ir.VectorType) -> None:
+        self.vector = vector
+        self.factors: dict[float, ir.Value] = {}
+
+    def add(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        return v.emit("arith.addf", [x, y], self.vector)
+
+    def sub(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        return v.emit("arith.subf", [x, y], self.vector)
+
+    def fma(self, factor: float, x: ir.Value, y: ir.Value) -> ir.Value:
+        if factor not in self.factors:
+            self.factors[factor] = v.constant_vector(factor, self.vector)
+        return v.emit("vector.fma", [self.factors[factor], x, y], self.vector)

@@ -1,0 +1,83 @@
+"""Convolutions in Winograd's domain: the products of all tiles at each point are a matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dlas.dialects import TransformScript
+from dlas.errors import ScheduleError
+from dlas.schedules.frame import finish, tile_borders
+
+
+@dataclass(frozen=True)
+class WinogradKnobs:
+    """Knobs of :func:`winograd_conv`.
+
+    Attributes:
+        m: outputs of a tile per side, F(m x m, 3 x 3).
+        rows, columns: of tiles that are in the domain at a time; one row where not all its columns are.
+        t_o: output channels of a register tile (blocks times lanes).
+        ow: tiles of a register tile.
+        k_w: output channels of a workgroup, a multiple of ``t_o``.
+        block: B, channels of a layout block.
+        merge: groups merged block-diagonally so that their channels fill blocks.
+    """
+
+    m: int
+    rows: int
+    columns: int
+    t_o: int
+    ow: int
+    k_w: int
+    block: int
+    merge: int = 1
+
+    def __post_init__(self) -> None:
+        where = "winograd_conv"
+        if self.m not in (2, 4):
+            raise ScheduleError(f"m={self.m} has no transforms", where=where, hint="use 2 or 4")
+        if self.t_o < 1 or self.t_o % self.block:
+            raise ScheduleError(f"t_o={self.t_o} is not a multiple of block={self.block}", where=where)
+        if self.k_w < 1 or self.k_w % self.t_o:
+            raise ScheduleError(f"k_w={self.k_w} is not a multiple of t_o={self.t_o}", where=where)
+        if min(self.ow, self.rows, self.columns) < 1:
+            sizes = f"ow={self.ow}, rows={self.rows}, columns={self.columns}"
+            raise ScheduleError(f"{sizes}: not positive", where=where)
+
+
+def winograd_conv(knobs: WinogradKnobs, extents: Mapping[str, int]) -> TransformScript:
+    """The products of one workgroup; the transforms and the epilogue are vector code already.
+
+    before: for p, k, t, o, i:  M[p, k, t, o] += V[p, t, i] * U[p, i, k, o]
+    after:  for p: for t/OW: acc[k][OW] : vector<B>
+              for i/B: for i (unrolled): acc[k][t] += splat(V[p, t, i]) * U[p, i, k]
+
+    Args:
+        knobs: the tile.
+        extents: ``rows`` and ``columns`` of tiles, ``i`` input channels of a group.
+
+    Raises:
+        ScheduleError: ``rows`` or ``columns`` does not divide those of the result.
+
+    Source: :mod:`dlas.passes.winograd` (Lavin and Gray, CVPR 2016, algorithm 1).
+    """
+    for name, at_a_time in (("rows", knobs.rows), ("columns", knobs.columns)):
+        if extents[name] % at_a_time:
+            raise ScheduleError(
+                f"{name}={at_a_time} does not divide the {extents[name]} {name} of tiles", where="winograd_conv"
+            )
+    at_a_time = knobs.rows * knobs.columns
+    script = TransformScript("winograd_conv")
+    script.comment("One point at a time, register tiles of tiles; the accumulator's init moves in.")
+    tiles = min(knobs.ow, at_a_time)
+    _, loops = script.fuse(script.match_role("root"), [1, 0, tiles if tiles < at_a_time else 0, 0, 0])
+    if at_a_time % tiles:
+        script.peel(loops[1])
+    script.cleanup()
+    if extents["i"] > knobs.block:
+        script.comment("The reduction, a channel block at a time.")
+        script.tile(script.match_role("root"), [0, 0, 0, 0, knobs.block])
+    tile_borders(script)
+    finish(script, contract=True)
+    return script
