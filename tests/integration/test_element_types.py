@@ -14,6 +14,7 @@ pytest.importorskip("iree.compiler")
 from torch import nn  # noqa: E402
 
 import dlas  # noqa: E402
+from dlas.errors import CompileError  # noqa: E402
 
 
 def convolutions() -> tuple[nn.Module, Any]:
@@ -29,17 +30,25 @@ def linear() -> tuple[nn.Module, Any]:
 
 
 @pytest.mark.parametrize("build", [convolutions, linear])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
-def test_a_model_of_another_type(build: Any, dtype: Any) -> None:
+@pytest.mark.parametrize(
+    ("dtype", "schedules"), [(torch.bfloat16, True), (torch.float64, True), (torch.float16, False)]
+)
+def test_a_model_of_another_type(build: Any, dtype: Any, schedules: bool) -> None:
     torch.manual_seed(0)
     model, x = build()
     model, x = model.to(dtype).eval(), x.to(dtype)
-    result = dlas.load(dlas.compile(model, (x,)))(x)
+    result = dlas.load(dlas.compile(model, (x,), options=dlas.Options(schedules=schedules)))(x)
     with torch.no_grad():
         expected = copy.deepcopy(model).double()(x.double())
     assert result.dtype == dtype
     error = (result.double() - expected).abs().max() / expected.abs().max()
     assert error <= 8 * torch.finfo(dtype).eps, f"relative error {error:.2e}"  # each layer rounds its result
+
+
+def test_convolutions_of_f16_are_refused_in_one_sentence() -> None:
+    model, x = convolutions()
+    with pytest.raises(CompileError, match=r"^Sequential: the blocked layout does not fit .* \(--no-schedules leaves"):
+        dlas.compile(model.half().eval(), (x.half(),))
 
 
 class HalfWeights(nn.Module):
