@@ -43,20 +43,24 @@ def pack_weights(
 
 
 def pack_winograd_weights(
-    shape: ConvShape, weights: np.ndarray, merge: int, block: int, m: int, t_o: int, k_w: int
+    shape: ConvShape, weights: np.ndarray, merge: int, block: int, m: int, depth: int, t_o: int, k_w: int
 ) -> np.ndarray:
-    """Weights ``[K, C_PG, 3, 3]`` to ``[g * K_PG/k_w, k_w/t_o, (m + 2)^2, C_PG, t_o/block, block]``, transformed.
+    """Weights ``[K, C_PG, 3, 3]``, transformed, in the order of reading.
 
     Args:
         merge: this many groups become one, block-diagonally.
         block: channels of a layout block; channel counts are padded to blocks and tiles with zeros.
         m: outputs of a tile per side.
-        t_o, k_w: channels of a register tile and of a workgroup.
+        depth: input channels at a time.
+        t_o, k_w: output channels of a register tile and of a workgroup.
+
+    Returns:
+        ``[g * K_PG/k_w, k_w/t_o, C_PG/depth, (m + 2)^2, depth, t_o/block, block]``.
     """
     dense = merge_groups(shape, weights, merge)
     groups, k_pg, c_pg = dense.shape[:3]
-    dense = np.pad(dense, ((0, 0), (0, -k_pg % k_w), (0, -c_pg % block), (0, 0), (0, 0)))
+    dense = np.pad(dense, ((0, 0), (0, -k_pg % k_w), (0, -c_pg % depth), (0, 0), (0, 0)))
     points = transform_weights(dense, m).astype(np.float32)
-    split = points.reshape(groups, -1, k_w // t_o, t_o // block, block, dense.shape[2], points.shape[-1] ** 2)
-    packed = split.transpose(0, 1, 2, 6, 5, 3, 4)
+    split = points.reshape(groups, -1, k_w // t_o, t_o // block, block, dense.shape[2] // depth, depth, (m + 2) ** 2)
+    packed = split.transpose(0, 1, 2, 5, 7, 6, 3, 4)
     return np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])

@@ -3,7 +3,7 @@
 A workgroup computes some channel blocks of one group. It walks the result a part at a time, so that the transformed
 input and the products stay in the core's own cache.
 
-    for rows x columns of tiles:
+    for rows x columns of tiles, and (where not all fit) ``depth`` input channels:
       for tile, c:      V[p, tile, c*B : +B] = (B^T d B)[p]                    p counts the (m + 2)^2 points
       for T_O channels of the workgroup:
         for p:          M[p, k, tile, o] = sum over i of V[p, tile, i] * U[p, i, k, o]      (``root``)
@@ -55,11 +55,12 @@ class WinogradKernels(KernelFrame):
     ) -> list[Blocked]:
         """A 3x3 convolution of stride 1; ``data`` has the halo of :meth:`ConvShape.tile_pads`.
 
-        Weights are transformed and packed to ``[g * K_PG/K_W, K_W/T_O, (m + 2)^2, C_PG, T_O/B, B]`` at compile time,
-        K_W being the channels of a workgroup.
+        Weights are transformed and packed to ``[g * K_PG/K_W, K_W/T_O, C_PG/depth, (m + 2)^2, depth, T_O/B, B]`` at
+        compile time, K_W being the channels of a workgroup.
         """
         block, knobs = self.block, choice.knobs
-        packed = pack_winograd_weights(shape, weights, knobs["merge"], block, knobs["m"], knobs["t_o"], knobs["k_w"])
+        sizes = (knobs[name] for name in ("merge", "block", "m", "depth", "t_o", "k_w"))
+        packed = pack_winograd_weights(shape, weights, *sizes)
         filter_ = make_constant(packed, self.element)
         tiles_per_group = packed.shape[0] // (shape.groups // knobs["merge"])
         nest = _Nest(self, shape, choice, epilogue, results, packed.shape[1:])
@@ -72,7 +73,7 @@ class WinogradKernels(KernelFrame):
             sizes = [1, nest.c_blocks, nest.tile_rows * nest.m + 2, nest.tile_columns * nest.m + 2, block]
             x = b.load(bindings[0], offsets, sizes, sizes[1:])
             wt_sizes = [1, *packed.shape[1:]]
-            wt = b.load(bindings[1], [tile.index, 0, 0, 0, 0, 0], wt_sizes, wt_sizes[1:])
+            wt = b.load(bindings[1], [tile.index, 0, 0, 0, 0, 0, 0], wt_sizes, wt_sizes[1:])
             return nest.emit(x, wt, slices)
 
         return self.windowed(
@@ -84,7 +85,7 @@ class WinogradKernels(KernelFrame):
             root=LoopNest([data.value, filter_], emit),
             epilogue=epilogue,
             results=results,
-            extents={"rows": nest.tile_rows, "columns": nest.tile_columns, "i": nest.c_blocks * block},
+            extents={"rows": nest.tile_rows, "columns": nest.tile_columns},
             flops=2 * shape.macs,
         )
 
@@ -96,14 +97,15 @@ class _Nest:
     choice: Choice
     epilogue: Epilogue
     results: Sequence[ResultSpec]
-    filter_shape: Sequence[int]  # K_W/T_O, points, C_PG, T_O/B, B
+    filter_shape: Sequence[int]  # K_W/T_O, C_PG/depth, points, depth, T_O/B, B
 
     def __post_init__(self) -> None:
         self.m = self.choice.knobs["m"]
         self.block = self.frame.block
         self.alpha = self.m + 2
-        self.k_tiles, self.points, channels, self.k_blocks, _ = self.filter_shape
-        self.c_blocks = channels // self.block
+        self.k_tiles, self.depths, self.points, channels, self.k_blocks, _ = self.filter_shape
+        self.depth = channels // self.block
+        self.c_blocks = self.depths * self.depth
         self.tile_rows, self.tile_columns = self.shape.tiles(self.m)
         self.vector = ir.VectorType.get([self.block], self.frame.element)
 
@@ -117,7 +119,7 @@ class _Nest:
         element, tiles = self.frame.element, rows * columns
         carried = [
             *slices.outs,
-            d.empty([self.points, tiles, self.c_blocks * self.block], element),
+            d.empty([self.points, tiles, self.depth * self.block], element),
             d.empty([self.points, self.k_blocks, tiles, self.block], element),
         ]
         d0 = ir.AffineExpr.get_dim(0)
@@ -134,31 +136,47 @@ class _Nest:
 
     def _step(self, x: ir.Value, wt: ir.Value, slices: Slices, carried: list[ir.Value], part: _Part) -> list[ir.Value]:
         *outs, scratch, products = carried
-        scratch = self._transform_input(x, scratch, part)
+        zero = d.index_constant(0)
+        if self.depths == 1:
+            scratch = self._transform_input(x, scratch, part, zero)
 
         def channels(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-            *outs, products = carried
-            sizes = [1, *self.filter_shape[1:]]
-            filter_ = v.extract_slice(wt, [number, 0, 0, 0, 0], sizes, sizes[1:])
-            products = self._multiply(scratch, filter_, products)
+            *outs, scratch, products = carried
+            if self.depths == 1:
+                products = self._multiply(scratch, wt, self._zeros(products), number, zero)
+            else:
+
+                def deeper(depth: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                    first = v.affine(ir.AffineExpr.get_dim(0) * self.depth, depth)
+                    scratch = self._transform_input(x, carried[0], part, first)
+                    return [scratch, self._multiply(scratch, wt, carried[1], number, depth)]
+
+                scratch, products = v.loop(self.depths, [scratch, self._zeros(products)], deeper)
             k = v.affine(ir.AffineExpr.get_dim(0) * self.k_blocks, number)
-            return [*self._transform_output(products, slices, outs, k, part), products]
+            return [*self._transform_output(products, slices, outs, k, part), scratch, products]
 
-        *outs, products = v.loop(self.k_tiles, [*outs, products], channels)
-        return [*outs, scratch, products]
+        return v.loop(self.k_tiles, [*outs, scratch, products], channels)
 
-    def _multiply(self, data: ir.Value, filter_: ir.Value, products: ir.Value) -> ir.Value:
+    def _zeros(self, products: ir.Value) -> ir.Value:
+        return d.fill(d.float_constant(0.0, self.frame.element), products, "init")
+
+    def _multiply(
+        self, data: ir.Value, wt: ir.Value, products: ir.Value, number: ir.Value, depth: ir.Value
+    ) -> ir.Value:
+        """Adds the products of the ``depth``-th input channels, for register tile ``number``."""
+        shape = self.filter_shape[2:]
+        filter_ = v.extract_slice(wt, [number, depth, 0, 0, 0, 0], [1, 1, *shape], shape)
         p, k, t, o, i = dims(*range(5))
         return d.generic(
             [data, filter_],
-            [d.fill(d.float_constant(0.0, self.frame.element), products, "init")],
+            [products],
             [d.affine_map(5, [p, t, i]), d.affine_map(5, [p, i, k, o]), d.affine_map(5, [p, k, t, o])],
             "ppppr",
             multiply_add,
             {"dlas.role": ir.StringAttr.get("root")},
         )[0]
 
-    def _transform_input(self, x: ir.Value, scratch: ir.Value, part: _Part) -> ir.Value:
+    def _transform_input(self, x: ir.Value, scratch: ir.Value, part: _Part, first: ir.Value) -> ir.Value:
         d0, d1 = dims(0, 1)
         rows, columns = part.tiles(self.m)
 
@@ -167,7 +185,8 @@ class _Nest:
             y = [v.affine(d0 * self.m + d1 + p, r, part.top) for p in range(self.alpha)]
             z = [v.affine(d0 * self.m + d1 + q, t, part.left) for q in range(self.alpha)]
             padding = d.float_constant(0.0, self.frame.element)
-            inputs = [[v.read(x, [c, yp, zq, 0], self.vector, padding, index) for zq in z] for yp in y]
+            block = v.affine(d0 + d1, c, first)
+            inputs = [[v.read(x, [block, yp, zq, 0], self.vector, padding, index) for zq in z] for yp in y]
             tile, lane = v.affine(d0 * columns + d1, r, t), v.affine(d0 * self.block, c)
             target = carried[0]
             for a, values in enumerate(transform_2d(input_1d, self.m, inputs, arithmetic)):
@@ -175,7 +194,7 @@ class _Nest:
                     target = v.write(value, target, [a * self.alpha + b, tile, lane], index)
             return [target]
 
-        return v.loops([rows, columns, self.c_blocks], [scratch], body)[0]
+        return v.loops([rows, columns, self.depth], [scratch], body)[0]
 
     def _transform_output(
         self, products: ir.Value, slices: Slices, outs: list[ir.Value], k: ir.Value, part: _Part

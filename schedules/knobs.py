@@ -88,11 +88,11 @@ def lane_tile(unit: VectorUnit, width: int, taps: int) -> int:
 
 # Model of winograd_conv against packed_conv, fitted to 3x3 layers of 8 to 256 channels per group at 7 to 56 columns:
 # the share of the FMA peak that products reach, vector operations of the transforms per cycle and FMA unit (their
-# values do not fit the registers), bytes per cycle that weights come at from behind the level-2 cache, and how much
-# faster than packed_conv the estimate must be.
+# values do not fit the registers), bytes per cycle that weights come at from memory, the level-3 and the level-2
+# cache, and how much faster than packed_conv the estimate must be.
 _PRODUCTS_SHARE = 0.95
 _TRANSFORM_RATE = 0.75
-_STREAM = 7.6
+_FROM_MEMORY, _FROM_L3, _FROM_L2 = 4.5, 12.0, 38.0
 _MARGIN = 1.1
 
 SCRATCH_BYTES = 96 * 1024
@@ -106,6 +106,7 @@ class WinogradTile:
     m: int
     rows: int
     columns: int
+    depth: int
     t_o: int
     ow: int
     k_w: int
@@ -116,7 +117,7 @@ def packed_cycles(unit: VectorUnit, shape: ConvShape, merge: int = 1) -> float:
     """Estimated cycles of :func:`dlas.schedules.packed_conv.packed_conv` for one image, FMA-bound or by weights."""
     fmas = shape.macs / shape.batch * merge / unit.lanes
     weights = 4 * shape.c_out * shape.c_per_group * merge * shape.k_h * shape.k_w
-    return fmas / (unit.fma_units * 0.9) + weights / _STREAM
+    return fmas / (unit.fma_units * 0.9) + weights / _FROM_MEMORY
 
 
 def winograd_tile(unit: VectorUnit, shape: ConvShape, largest: int = 4, merge: int = 1) -> WinogradTile | None:
@@ -137,37 +138,35 @@ def _winograd_tiles(unit: VectorUnit, shape: ConvShape, merge: int) -> Iterator[
     k_blocks = -(-shape.k_per_group * merge // unit.lanes)
     for m in SIZES:
         tile_rows, tile_columns = shape.tiles(m)
-        points = (m + 2) ** 2
+        tiles, points = tile_rows * tile_columns, (m + 2) ** 2
         into, out_of = operations(m)
+        out_of += 3 * m * m  # the epilogue
         for rows, columns in _parts(tile_rows, tile_columns):
             at_a_time = rows * columns
-            vectors, ow = register_tile(unit, k_blocks, at_a_time)
-            if 4 * unit.lanes * points * at_a_time * (c_blocks + vectors) > SCRATCH_BYTES:
-                continue
-            k_w = _workgroup_blocks(unit, k_blocks, vectors)
-            tiles = tile_rows * tile_columns
             parts = tiles // at_a_time
+            vectors, ow = register_tile(unit, k_blocks, at_a_time)
             whole, rest = divmod(at_a_time, ow)
             step = whole * unit.cycles(vectors, ow) + (unit.cycles(vectors, rest) if rest else 0)
-            products = points * c_blocks * unit.lanes * (k_blocks // vectors) * step * parts
-            transforms = into * c_blocks * (k_blocks // k_w) + (out_of + 3 * m * m) * k_blocks
-            weights = 4 * points * c_blocks * k_blocks * unit.lanes**2
-            again = 1 if weights * k_w / k_blocks <= 512 * unit.l2_kb else parts
-            cycles = (
-                products * groups / _PRODUCTS_SHARE
-                + transforms * tiles * groups / (unit.fma_units * _TRANSFORM_RATE)
-                + weights * groups * again / _STREAM
-            )
-            yield WinogradTile(m, rows, columns, vectors * unit.lanes, ow, k_w * unit.lanes, cycles)
+            products = points * c_blocks * unit.lanes * (k_blocks // vectors) * step * parts / _PRODUCTS_SHARE
+            room = SCRATCH_BYTES // (4 * unit.lanes * points * at_a_time) - vectors
+            depth = max((n for n in range(1, c_blocks + 1) if c_blocks % n == 0 and n <= room), default=0)
+            if not depth:
+                continue
+            workgroups = [n for n in range(vectors, k_blocks + 1, vectors) if k_blocks % n == 0]
+            for k_w in (n for n in workgroups if n == vectors or (n * unit.lanes <= 64 and depth == c_blocks)):
+                transforms = (into * c_blocks * (k_blocks // k_w) + out_of * k_blocks) * tiles
+                weights = 4 * points * c_blocks * k_blocks * unit.lanes**2
+                fits = weights * k_w // k_blocks + SCRATCH_BYTES <= 0.8 * 1024 * unit.l2_kb
+                traffic = weights / _FROM_MEMORY + (parts - 1) * weights / (_FROM_L2 if fits else _FROM_L3)
+                reloads = (
+                    2 * points * k_blocks * tiles * (c_blocks // depth - 1)
+                )  # of the products, for each further depth
+                cycles = products + reloads + transforms / (unit.fma_units * _TRANSFORM_RATE) + traffic
+                sizes = (rows, columns, depth * unit.lanes, vectors * unit.lanes, ow, k_w * unit.lanes)
+                yield WinogradTile(m, *sizes, cycles * groups)
 
 
 def _parts(rows: int, columns: int) -> list[tuple[int, int]]:
     """Whole rows of tiles, or parts of one row, that divide all."""
     whole = [(r, columns) for r in range(1, rows + 1) if rows % r == 0]
     return whole + [(1, c) for c in range(1, columns) if columns % c == 0]
-
-
-def _workgroup_blocks(unit: VectorUnit, k_blocks: int, vectors: int) -> int:
-    """Channel blocks of a workgroup: enough to pay for its input transform, few enough to leave some for others."""
-    fitting = [n for n in range(vectors, k_blocks + 1, vectors) if k_blocks % n == 0 and n * unit.lanes <= 64]
-    return max(fitting, default=vectors)

@@ -17,6 +17,7 @@ class WinogradKnobs:
     Attributes:
         m: outputs of a tile per side, F(m x m, 3 x 3).
         rows, columns: of tiles that are in the domain at a time; one row where not all its columns are.
+        depth: input channels of a group that are in the domain at a time.
         t_o: output channels of a register tile (blocks times lanes).
         ow: tiles of a register tile.
         k_w: output channels of a workgroup, a multiple of ``t_o``.
@@ -27,6 +28,7 @@ class WinogradKnobs:
     m: int
     rows: int
     columns: int
+    depth: int
     t_o: int
     ow: int
     k_w: int
@@ -41,6 +43,8 @@ class WinogradKnobs:
             raise ScheduleError(f"t_o={self.t_o} is not a multiple of block={self.block}", where=where)
         if self.k_w < 1 or self.k_w % self.t_o:
             raise ScheduleError(f"k_w={self.k_w} is not a multiple of t_o={self.t_o}", where=where)
+        if self.depth < 1 or self.depth % self.block:
+            raise ScheduleError(f"depth={self.depth} is not a multiple of block={self.block}", where=where)
         if min(self.ow, self.rows, self.columns) < 1:
             sizes = f"ow={self.ow}, rows={self.rows}, columns={self.columns}"
             raise ScheduleError(f"{sizes}: not positive", where=where)
@@ -55,7 +59,7 @@ def winograd_conv(knobs: WinogradKnobs, extents: Mapping[str, int]) -> Transform
 
     Args:
         knobs: the tile.
-        extents: ``rows`` and ``columns`` of tiles, ``i`` input channels of a group.
+        extents: ``rows`` and ``columns`` of tiles.
 
     Raises:
         ScheduleError: ``rows`` or ``columns`` does not divide those of the result.
@@ -75,7 +79,7 @@ def winograd_conv(knobs: WinogradKnobs, extents: Mapping[str, int]) -> Transform
     if at_a_time % tiles:
         script.peel(loops[1])
     script.cleanup()
-    if extents["i"] > knobs.block:
+    if knobs.depth > knobs.block:
         script.comment("The reduction, a channel block at a time.")
         script.tile(script.match_role("root"), [0, 0, 0, 0, knobs.block])
     tile_borders(script)

@@ -76,22 +76,23 @@ def test_packed_weights_hold_every_weight_once(c_in: int, c_out: int, groups: in
     weights = np.random.default_rng(0).normal(size=(c_out, c_in // groups, 3, 3)).astype(np.float32)
     block, t_o = 8, 8
     k_w = 16 if c_out // groups * merge > 8 else 8
-    packed = pack_winograd_weights(shape, weights, merge, block, 2, t_o, k_w)
+    packed = pack_winograd_weights(shape, weights, merge, block, 2, 8, t_o, k_w)
     dense = merge_groups(shape, weights, merge)
     per_group, c_pg = dense.shape[1:3]
     workgroups = -(-per_group // k_w)
     assert packed.shape == (
         groups // merge * workgroups,
         k_w // t_o,
+        -(-c_pg // 8),
         16,
-        -(-c_pg // block) * block,
+        8,
         t_o // block,
         block,
     )
     expected = transform_weights(dense, 2).reshape(*dense.shape[:3], 16)
     for g, k, c in np.ndindex(dense.shape[:3]):
         tile, lane = divmod(k % k_w, t_o)
-        found = packed[g * workgroups + k // k_w, tile, :, c, lane // block, lane % block]
+        found = packed[g * workgroups + k // k_w, tile, c // 8, :, c % 8, lane // block, lane % block]
         np.testing.assert_allclose(found, expected[g, k, c], rtol=1e-6, atol=1e-6)
     assert np.count_nonzero(packed) <= np.count_nonzero(expected)
 
@@ -117,12 +118,14 @@ def test_a_chosen_tile_fits(
     assert rows % tile.rows == 0
     assert columns % tile.columns == 0
     blocks = -(-per_group // unit.lanes) * unit.lanes
-    scratch = 4 * (tile.m + 2) ** 2 * tile.rows * tile.columns * (blocks + tile.t_o)
+    scratch = 4 * (tile.m + 2) ** 2 * tile.rows * tile.columns * (tile.depth + tile.t_o)
     assert scratch <= SCRATCH_BYTES
     assert blocks % tile.k_w == 0
     assert tile.k_w % tile.t_o == 0
-    knobs = WinogradKnobs(tile.m, tile.rows, tile.columns, tile.t_o, tile.ow, tile.k_w, unit.lanes)
-    winograd_conv(knobs, {"rows": rows, "columns": columns, "i": blocks})
+    assert blocks % tile.depth == 0
+    assert tile.depth == blocks or tile.k_w == tile.t_o, "the input is transformed inside the loop over register tiles"
+    knobs = WinogradKnobs(tile.m, tile.rows, tile.columns, tile.depth, tile.t_o, tile.ow, tile.k_w, unit.lanes)
+    winograd_conv(knobs, {"rows": rows, "columns": columns})
 
 
 def test_many_weights_for_few_pixels_stay_out_of_the_domain() -> None:
@@ -137,12 +140,13 @@ def test_many_weights_for_few_pixels_stay_out_of_the_domain() -> None:
         ({"m": 3}, "m=3 has no transforms"),
         ({"t_o": 12}, "t_o=12 is not a multiple of block=8"),
         ({"k_w": 24}, "k_w=24 is not a multiple of t_o=16"),
+        ({"depth": 12}, "depth=12 is not a multiple of block=8"),
         ({"ow": 0}, "ow=0, rows=1, columns=4: not positive"),
         ({"columns": 0}, "columns=0: not positive"),
     ],
 )
 def test_knobs_that_cannot_work(knobs: dict[str, int], message: str) -> None:
-    good = {"m": 4, "rows": 1, "columns": 4, "t_o": 16, "ow": 4, "k_w": 32, "block": 8}
+    good = {"m": 4, "rows": 1, "columns": 4, "depth": 16, "t_o": 16, "ow": 4, "k_w": 32, "block": 8}
     with pytest.raises(ScheduleError, match=message):
         WinogradKnobs(**{**good, **knobs})
 
@@ -151,6 +155,6 @@ def test_knobs_that_cannot_work(knobs: dict[str, int], message: str) -> None:
     ("extents", "message"), [({"rows": 3}, "rows=2 does not divide"), ({"columns": 6}, "columns=4")]
 )
 def test_a_part_that_does_not_divide(extents: dict[str, int], message: str) -> None:
-    knobs = WinogradKnobs(m=4, rows=2, columns=4, t_o=16, ow=4, k_w=32, block=8)
+    knobs = WinogradKnobs(m=4, rows=2, columns=4, depth=16, t_o=16, ow=4, k_w=32, block=8)
     with pytest.raises(ScheduleError, match=message):
-        winograd_conv(knobs, {"rows": 2, "columns": 4, "i": 16, **extents})
+        winograd_conv(knobs, {"rows": 2, "columns": 4, **extents})

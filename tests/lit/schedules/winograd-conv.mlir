@@ -5,12 +5,12 @@
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 conv winograd=2 | FileCheck %s --check-prefix=F2
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 conv winograd=0 | FileCheck %s --check-prefix=NONE
 
-// CHECK: // conv: winograd_conv m=4 rows=2 columns=5 t_o=16 ow=5 k_w=32
+// CHECK: // conv: winograd_conv m=4 rows=2 columns=5 depth=32 t_o=16 ow=5 k_w=16
 // CHECK-LABEL: func.func @{{.*}} attributes {dlas.schedule = "winograd_conv"}
 // CHECK-NOT: linalg.
 
 // Two rows of tiles at a time.
-// CHECK: scf.for %{{.*}} = %c0 to %c2 step %c1 {{.*}} -> (tensor<4x16x18x8xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c2 step %c1 {{.*}} -> (tensor<2x16x18x8xf32>{{.*}})
 // The input's transform, a channel block of a tile at a time: 6 x 6 vectors in, 36 points out.
 // CHECK: scf.for %{{.*}} = %c0 to %c4 step %c1 {{.*}} -> (tensor<36x10x32xf32>)
 // CHECK-COUNT-36: vector.transfer_read {{.*}} vector<8xf32>
@@ -23,7 +23,7 @@
 // CHECK-NOT: vector.fma
 // CHECK: scf.yield %{{.*}} : vector<2x5x8xf32>
 // The output's transform and the epilogue: four whole tiles of a row, then the one of which two columns are left.
-// CHECK: scf.for %{{.*}} = %c0 to %c4 step %c1 {{.*}} -> (tensor<4x16x18x8xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c4 step %c1 {{.*}} -> (tensor<2x16x18x8xf32>{{.*}})
 // CHECK-COUNT-36: vector.transfer_read {{.*}} tensor<36x2x10x8xf32>, vector<8xf32>
 // CHECK-COUNT-16: arith.maximumf
 // CHECK-NOT: arith.maximumf
