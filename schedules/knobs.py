@@ -92,8 +92,8 @@ def lane_tile(unit: VectorUnit, width: int, taps: int) -> int:
 # cache, and how much faster than packed_conv the estimate must be.
 _PRODUCTS_SHARE = 0.95
 _TRANSFORM_RATE = 0.75
-_FROM_MEMORY, _FROM_L3, _FROM_L2 = 4.5, 12.0, 38.0
-_MARGIN = 1.1
+_FROM_MEMORY, _FROM_L3, _FROM_L2 = 6.0, 12.0, 38.0
+_MARGIN = 1.05
 
 SCRATCH_BYTES = 96 * 1024
 """What a kernel may keep on the stack: IREE's worker threads have 128 KB."""
