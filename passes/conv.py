@@ -30,7 +30,6 @@ class ConvShape:
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
-    dtype: str = "f32"
 
     @property
     def c_per_group(self) -> int:
@@ -93,6 +92,9 @@ class ConvSite:
         data, filter_, init = op.operands[0], op.operands[1], op.operands[2]
         if not ir.ShapedType(op.results[0].type).has_static_shape:
             return Refusal("dynamic shape")
+        others = {str(ir.ShapedType(value.type).element_type) for value in (*op.operands, *op.results)} - {"f32"}
+        if others:  # f16 and bf16 accumulate in f32
+            return Refusal(f"{min(others)} convolutions have no schedule (f32 has)")
         weights = read_constant(filter_)
         if weights is None:
             return Refusal("weights are not a constant")
@@ -128,7 +130,6 @@ class ConvSite:
             stride=pair(op, "strides"),
             dilation=pair(op, "dilations"),
             pads=pads,
-            dtype=str(ir.ShapedType(result.type).element_type),
         )
         return cls(op, shape, data, weights, result, layer)
 

@@ -30,6 +30,7 @@ _STORAGE: dict[str, np.dtype] = {
     "si16": np.dtype(np.int16),
     "si32": np.dtype(np.int32),
     "si64": np.dtype(np.int64),
+    "bf16": np.dtype(np.int16),
 }
 
 

@@ -43,25 +43,11 @@ def import_mlir_bytes(source: bytes, name: str, *, where: str) -> ImportedModel:
         except ir.MLIRError as error:
             raise FrontendError(f"does not parse as MLIR: {first_diagnostic(error)}", where=where) from error
         inline_resources(module)
-        _refuse_bf16_resources(module, where)
         stages = _stages(module)
         if stages:
             lower(module, *stages, model=name)
         _generalise_elementwise(module)
         return finish(module, name)
-
-
-def _refuse_bf16_resources(module: Any, where: str) -> None:
-    """What :func:`inline_resources` leaves of bf16 fails inside IREE, without a word of where."""
-    from torch_mlir import ir
-
-    for op in walk(module, "arith.constant", "torch.vtensor.literal"):
-        value = op.attributes["value"]
-        if "xbf16>" in str(op.results[0].type) and not isinstance(value, ir.DenseElementsAttr):
-            raise FrontendError(
-                f"a constant of {op.results[0].type} is a dense_resource", where=where,
-                hint="bf16 constants are read as dense<...>; or compile the torch module or .pt2 itself",
-            )  # fmt: skip
 
 
 def _generalise_elementwise(module: Any) -> None:

@@ -161,6 +161,12 @@ GRID: dict[str, list[Case]] = {
         Case(32, 32, size=(20, 23), padding=(0, 0, 0, 0), residual=False, activation="relu"),
         Case(16, 16, groups=2, size=(32, 1)),
     ],
+    "groups that fill no block": [
+        Case(15, 15, groups=5),
+        Case(30, 20, groups=5, stride=(2, 1), norm=True, activation="relu6"),
+        Case(9, 6, groups=3, kernel=(1, 1), padding=(0, 0, 0, 0), batch=2),
+        Case(14, 14, groups=7, size=(6, 13), residual=True, activation="silu"),
+    ],
     "groups that change the channels": [
         Case(16, 32, groups=2),
         Case(32, 16, groups=2),

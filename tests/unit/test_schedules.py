@@ -26,8 +26,8 @@ from dlas.schedules.rules import SCHEDULES, Rules, apply_schedule, knobs_of  # n
 AVX2 = VectorUnit(lanes=8, registers=16)
 
 
-def conv_shape(c_in: int, c_out: int, groups: int = 1, kernel: int = 3, dtype: str = "f32") -> ConvShape:
-    return ConvShape(1, c_in, c_out, groups, 16, 16, 16, 16, kernel, kernel, pads=(kernel // 2,) * 4, dtype=dtype)
+def conv_shape(c_in: int, c_out: int, groups: int = 1, kernel: int = 3) -> ConvShape:
+    return ConvShape(1, c_in, c_out, groups, 16, 16, 16, 16, kernel, kernel, pads=(kernel // 2,) * 4)
 
 
 # -- the rule ----------------------------------------------------------------------------------------------------------
@@ -48,6 +48,9 @@ def conv_shape(c_in: int, c_out: int, groups: int = 1, kernel: int = 3, dtype: s
         (conv_shape(64, 64, 32), "grouped", "lane_conv", None, "2 channels per group: lanes on channels"),
         (conv_shape(64, 64, 64), "depthwise", "lane_conv", None, "depthwise: lanes on channels"),
         (conv_shape(12, 12, 12), "depthwise", "lane_conv", None, "depthwise: lanes on channels"),
+        (conv_shape(30, 30, 3), "grouped", "packed_conv", 3, "3 groups of 10 channels merged"),
+        (conv_shape(15, 15, 5), "grouped", "packed_conv", 5, "5 groups of 3 channels merged"),
+        (conv_shape(16, 2, 2), "grouped", "packed_conv", 2, "2 groups of 8 channels merged"),
         (conv_shape(8, 16, 8), "depthwise", "packed_conv", 8, "8 groups of 1 channels merged"),
     ],
 )
@@ -62,10 +65,8 @@ def test_rule(shape: ConvShape, kind: str, schedule: str, merge: int | None, rea
 @pytest.mark.parametrize(
     ("shape", "reason"),
     [
-        (conv_shape(30, 30, 3), "3 groups of 10 to 10 channels do not fill blocks of 8 by merging groups"),
-        (conv_shape(16, 2, 2), "2 groups of 8 to 1 channels do not fill blocks of 8 by merging groups"),
-        (conv_shape(64, 64, dtype="f64"), "f64 convolutions have no schedule (f32 has)"),
-        (conv_shape(64, 64, dtype="f16"), "f16 convolutions have no schedule (f32 has)"),
+        (conv_shape(90, 90, 9), "9 groups of 10 to 10 channels do not fill blocks of 8 by merging groups"),
+        (conv_shape(44, 22, 11), "11 groups of 4 to 2 channels do not fill blocks of 8 by merging groups"),
     ],
 )
 def test_rule_refuses(shape: ConvShape, reason: str) -> None:
