@@ -6,14 +6,17 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 OURS = "dlas"
 """The peer that ratios are against."""
@@ -54,6 +57,11 @@ class BenchReport:
         rows = [{key: _finite(value) for key, value in asdict(row).items()} for row in self.rows]
         return {"host": self.host, "versions": self.versions, "rows": rows}
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> BenchReport:
+        """Read what :meth:`to_json` made. Raises KeyError or TypeError for anything else."""
+        return cls(dict(data["host"]), dict(data["versions"]), tuple(Row(**row) for row in data["rows"]))
+
     def ratio(self, row: Row) -> float | None:
         """How many times slower than ours ``row`` is on its model; None where either has no time."""
         ours = next((r.median_ms for r in self.rows if r.peer == OURS and r.model == row.model), None)
@@ -78,7 +86,7 @@ class BenchReport:
             table.add_row(
                 Text(row.model if row.model != previous else ""),
                 Text(row.peer),
-                *(_milliseconds(value) for value in (row.median_ms, row.p10_ms, row.p90_ms)),
+                *(milliseconds(value) for value in (row.median_ms, row.p10_ms, row.p90_ms)),
                 _show(self.ratio(row), "{:.2f}x"),
                 _show(row.max_rel_err, "{:.1e}"),
                 Text(row.status),
@@ -97,27 +105,34 @@ class BenchReport:
         models = list(dict.fromkeys(row.model for row in self.rows))
         timed = [row for row in self.rows if row.median_ms is not None]
         peers = [p for p in dict.fromkeys(row.peer for row in self.rows) if any(row.peer == p for row in timed)]
-        width = 0.8 / max(len(peers), 1)
         figure = Figure(figsize=(max(5.0, 1.5 + 0.45 * len(models) * max(len(peers), 1)), 5.0), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        for index, peer in enumerate(peers):
-            mine = [row for row in timed if row.peer == peer]
-            positions = [models.index(row.model) + (index - (len(peers) - 1) / 2) * width for row in mine]
-            bars = axes.bar(positions, [row.median_ms or 0.0 for row in mine], width, label=peer)
-            ratios = [self.ratio(row) for row in mine]
-            axes.bar_label(bars, ["" if r is None else f"{r:.2f}x" for r in ratios], rotation=90, padding=3, fontsize=7)
-        slanted = len(models) > 2
-        axes.set_xticks(range(len(models)), models, rotation=30 * slanted, ha="right" if slanted else "center")
-        axes.set_ylabel("median ms per call")
-        axes.set_yscale("log")
-        axes.margins(y=0.25)
+        draw_bars(axes, self, models, models, peers)
         axes.set_title(f"Time per call (labels: time / {OURS})")
         if peers:
             figure.legend(fontsize=8, ncols=4, loc="outside lower center")
         path = Path(path)
         figure.savefig(path, dpi=150)
         return path
+
+
+def draw_bars(
+    axes: Axes, report: BenchReport, models: Sequence[str], labels: Sequence[str], peers: Sequence[str]
+) -> None:
+    """The medians as bars (log scale), a group per model and a bar per peer, labelled time / ours."""
+    width = 0.8 / max(len(peers), 1)
+    for index, peer in enumerate(peers):
+        mine = [row for row in report.rows if row.peer == peer and row.model in models and row.median_ms is not None]
+        positions = [models.index(row.model) + (index - (len(peers) - 1) / 2) * width for row in mine]
+        bars = axes.bar(positions, [row.median_ms or 0.0 for row in mine], width, label=peer, color=f"C{index}")
+        ratios = [report.ratio(row) for row in mine]
+        axes.bar_label(bars, ["" if r is None else f"{r:.2f}x" for r in ratios], rotation=90, padding=3, fontsize=7)
+    slanted = max(map(len, labels), default=0) > 8 and len(models) > 2
+    axes.set_xticks(range(len(models)), labels, rotation=30 * slanted, ha="right" if slanted else "center")
+    axes.set_ylabel("median ms per call")
+    axes.set_yscale("log")
+    axes.margins(y=0.25)
 
 
 def host() -> dict[str, Any]:
@@ -165,7 +180,7 @@ def _show(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
-def _milliseconds(value: float | None) -> str:
+def milliseconds(value: float | None) -> str:
     """Three significant digits, without an exponent."""
     if value is None or value <= 0:
         return "-"

@@ -162,7 +162,7 @@ def bench(
     Raises:
         UsageError: an unknown peer or model, or an impossible number of threads or runs.
     """
-    plan = _check(models, peers, threads, runs, seconds, target)
+    plan = make_plan(models, peers, threads, runs, seconds, target)
     steps = _Steps(plan.steps, progress)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="dlas-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
@@ -178,7 +178,7 @@ def bench(
     return BenchReport(host(), versions(("torch", *distributions)), tuple(rows))
 
 
-def _check(models: Sequence[str], peers: Sequence[str], threads: int, runs: int, seconds: float, target: str) -> _Plan:
+def make_plan(models: Sequence[str], peers: Sequence[str], threads: int, runs: int, seconds: float, target: str) -> _Plan:
     for peer in peers:
         if peer not in PEERS:
             raise UsageError(f"unknown peer {peer!r}", where="peers", hint=f"known: {', '.join(PEERS)}")

@@ -83,6 +83,12 @@ class Server:
         self.last_call_s = times[-1]
         return {"times_s": times, "cpu_s": cpu / len(times)}
 
+    def explain(self, model: str, target: str) -> dict[str, Any]:
+        """What our compiler made of a model, kernel by kernel, timed on one thread."""
+        from dlas.compiler.explain import explain
+
+        return explain(model, None, target).to_json()
+
     def memory(self) -> dict[str, Any]:
         """The most memory this process has held at a time."""
         return {"peak_rss_mb": peak_rss_mb()}

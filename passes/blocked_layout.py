@@ -342,6 +342,7 @@ class _Rewriter:
         emit = {
             "lane_conv": self.emitter.lane_conv,
             "winograd_conv": self.emitter.winograd_conv,
+            "winograd_lane_conv": self.emitter.winograd_lane_conv,
             "packed_conv": self.emitter.packed_conv,
         }[choice.schedule]
         return emit(site.shape, blocked, site.weights, choice, layer, epilogue, results)
@@ -460,7 +461,7 @@ class _Rewriter:
 
 def _read_pads(site: ConvSite, choice: Choice) -> Pads:
     """The halo that the kernel of a convolution reads: its padding, and what whole Winograd tiles reach beyond it."""
-    return site.shape.tile_pads(choice.knobs["m"]) if choice.schedule == "winograd_conv" else site.shape.pads
+    return site.shape.tile_pads(choice.knobs["m"]) if "winograd" in choice.schedule else site.shape.pads
 
 
 def _widen(demands: dict[ir.Value, tuple[Pads, float]], value: ir.Value, pads: Pads, fill: float) -> None:

@@ -64,3 +64,11 @@ def pack_winograd_weights(
     split = points.reshape(groups, -1, k_w // t_o, t_o // block, block, dense.shape[2] // depth, depth, (m + 2) ** 2)
     packed = split.transpose(0, 1, 2, 5, 7, 6, 3, 4)
     return np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])
+
+
+def pack_winograd_lanes(weights: np.ndarray, block: int, m: int) -> np.ndarray:
+    """Weights ``[C, C_PG, 3, 3]``, transformed, to ``[C/block, (m + 2)^2, C_PG, block]``; the last block is padded."""
+    points = transform_weights(weights, m).astype(np.float32)
+    padded = np.pad(points, ((0, -len(points) % block), (0, 0), (0, 0), (0, 0)))
+    split = padded.reshape(-1, block, weights.shape[1], (m + 2) ** 2)
+    return np.ascontiguousarray(split.transpose(0, 3, 2, 1))

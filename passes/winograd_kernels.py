@@ -12,7 +12,7 @@ input and the products stay in the core's own cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -35,7 +35,7 @@ from dlas.passes.kernel_frame import (
     dims,
     multiply_add,
 )
-from dlas.passes.packing import pack_winograd_weights
+from dlas.passes.packing import pack_winograd_lanes, pack_winograd_weights
 from dlas.passes.plan import Choice
 from dlas.passes.winograd import input_1d, output_1d, transform_2d
 
@@ -89,25 +89,171 @@ class WinogradKernels(KernelFrame):
             flops=2 * shape.macs,
         )
 
+    def winograd_lane_conv(
+        self,
+        shape: ConvShape,
+        data: Blocked,
+        weights: np.ndarray,
+        choice: Choice,
+        layer: str,
+        epilogue: Epilogue,
+        results: Sequence[ResultSpec],
+    ) -> list[Blocked]:
+        """The same for groups that divide a block: lanes read the channels of their group by shuffles.
+
+        Weights are transformed and packed to ``[C/B, (m + 2)^2, C_PG, B]``.
+        """
+        block, per_group = self.block, shape.c_per_group
+        filter_ = make_constant(pack_winograd_lanes(weights, block, choice.knobs["m"]), self.element)
+        nest = _LaneNest(self, shape, choice, epilogue, results)
+
+        def emit(b: d.DispatchBody, bindings: Sequence[ir.Value], tile: Tile, slices: Slices) -> list[ir.Value]:
+            offsets = [tile.image, tile.block, data.halo[0] - shape.pads[0], data.halo[1] - shape.pads[1], 0]
+            sizes = [1, 1, nest.tile_rows * nest.m + 2, nest.tile_columns * nest.m + 2, block]
+            x = b.load(bindings[0], offsets, sizes, sizes[1:])
+            wt_sizes = [1, (nest.m + 2) ** 2, per_group, block]
+            wt = b.load(bindings[1], [tile.block, 0, 0, 0], wt_sizes, wt_sizes[1:])
+            return nest.emit(x, wt, slices)
+
+        return self.windowed(
+            kind=shape.kind,
+            choice=choice,
+            layer=layer,
+            shape=(shape.batch, shape.c_out, shape.out_h, shape.out_w),
+            tile_blocks=1,
+            root=LoopNest([data.value, filter_], emit),
+            epilogue=epilogue,
+            results=results,
+            extents={},
+            flops=2 * shape.macs,
+        )
+
 
 @dataclass
-class _Nest:
+class _Tiles:
+    """What both kernels do with a tile of (m + 2)^2 inputs and m^2 outputs of one channel block."""
+
     frame: WinogradKernels
     shape: ConvShape
     choice: Choice
     epilogue: Epilogue
     results: Sequence[ResultSpec]
-    filter_shape: Sequence[int]  # K_W/T_O, C_PG/depth, points, depth, T_O/B, B
 
     def __post_init__(self) -> None:
         self.m = self.choice.knobs["m"]
         self.block = self.frame.block
         self.alpha = self.m + 2
+        self.tile_rows, self.tile_columns = self.shape.tiles(self.m)
+        self.vector = ir.VectorType.get([self.block], self.frame.element)
+
+    def read(self, value: ir.Value, place: Sequence[v.Index], index: v.Indices) -> ir.Value:
+        """A vector of lanes."""
+        return v.read(value, place, self.vector, d.float_constant(0.0, self.frame.element), index)
+
+    def transform_in(
+        self, x: ir.Value, block: ir.Value, top: ir.Value, left: ir.Value, index: v.Indices
+    ) -> list[list[ir.Value]]:
+        """``B^T d B`` of the tile whose first input is at (block, top, left)."""
+        d0 = ir.AffineExpr.get_dim(0)
+        rows = [v.affine(d0 + p, top) for p in range(self.alpha)]
+        columns = [v.affine(d0 + q, left) for q in range(self.alpha)]
+        inputs = [[self.read(x, [block, y, z, 0], index) for z in columns] for y in rows]
+        return transform_2d(input_1d, self.m, inputs, _Vectors(self.vector))
+
+    def transform_out(
+        self,
+        points: list[list[ir.Value]],
+        slices: Slices,
+        outs: Sequence[ir.Value],
+        place: tuple[ir.Value, ir.Value, ir.Value],
+        extent: tuple[int, int],
+        index: v.Indices,
+    ) -> list[ir.Value]:
+        """The first ``extent`` outputs of ``A^T M A``, through the epilogue, to ``place``: (block, top, left)."""
+        block, top, left = place
+        d0 = ir.AffineExpr.get_dim(0)
+        epilogue = self.epilogue
+        identity = d.affine_map(4, dims(0, 1, 2, 3))
+        outputs = transform_2d(output_1d, self.m, points, _Vectors(self.vector))
+        lanes = {key: self.read(value, [block, 0], index) for key, value in slices.lanes.items()}
+        outs = list(outs)
+        columns = [v.affine(d0 + q, left) for q in range(extent[1])]
+        for p in range(extent[0]):
+            row = v.affine(d0 + p, top)
+            for q, column in enumerate(columns):
+                pixel = [block, row, column, 0]
+                values = [outputs[p][q]]
+                if epilogue.ops:
+                    known = {
+                        key: self.read(value, pixel if map_ == identity else [block, 0], index)
+                        for key, (value, map_) in slices.sources.items()
+                    }
+                    if epilogue.source is not None:
+                        known[epilogue.source] = outputs[p][q]
+                    values = self.frame.apply_epilogue(epilogue, known, lanes, self.results)
+                outs = [v.write(value, out, pixel, index) for value, out in zip(values, outs, strict=True)]
+        return outs
+
+
+class _LaneNest(_Tiles):
+    """Every lane reads the lanes of its own group only: a tile never leaves the registers (and the spills)."""
+
+    def emit(self, x: ir.Value, wt: ir.Value, slices: Slices) -> list[ir.Value]:
+        """The loops over tiles; those that reach over an edge have code of their own."""
+        outs = list(slices.outs)
+        for top, rows, height in _parts(self.shape.out_h, self.m):
+            for left, columns, width in _parts(self.shape.out_w, self.m):
+                body = partial(self._tile, x, wt, slices, (top, left), (height, width))
+                outs = v.loops([rows, columns], outs, body)
+        return outs
+
+    def _tile(
+        self,
+        x: ir.Value,
+        wt: ir.Value,
+        slices: Slices,
+        corner: tuple[int, int],
+        extent: tuple[int, int],
+        r: ir.Value,
+        t: ir.Value,
+        outs: list[ir.Value],
+    ) -> list[ir.Value]:
+        d0 = ir.AffineExpr.get_dim(0)
+        index = v.Indices()
+        top, left = v.affine(d0 * self.m + corner[0], r), v.affine(d0 * self.m + corner[1], t)
+        block = d.index_constant(0)
+        points = self.transform_in(x, block, top, left, index)
+        products = [
+            [self._product(value, wt, a * self.alpha + b, index) for b, value in enumerate(row)]
+            for a, row in enumerate(points)
+        ]
+        return self.transform_out(products, slices, outs, (block, top, left), extent, index)
+
+    def _product(self, value: ir.Value, wt: ir.Value, point: int, index: v.Indices) -> ir.Value:
+        """Over the channels i of each lane's group: ``sum of value[group(lane)*C_PG + i] * U[point, i, lane]``."""
+        per_group = self.shape.c_per_group
+        total: ir.Value | None = None
+        for i in range(per_group):
+            lanes = v.shuffle(value, [lane // per_group * per_group + i for lane in range(self.block)])
+            weights = self.read(wt, [point, i, 0], index)
+            if total is None:
+                total = v.emit("arith.mulf", [lanes, weights], self.vector)
+            else:
+                total = v.emit("vector.fma", [lanes, weights, total], self.vector)
+                total.owner.attributes["dlas.role"] = ir.StringAttr.get("root")  # carries the kernel's identity
+        assert total is not None
+        return total
+
+
+@dataclass
+class _Nest(_Tiles):
+    filter_shape: Sequence[int]  # K_W/T_O, C_PG/depth, points, depth, T_O/B, B
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.k_tiles, self.depths, self.points, channels, self.k_blocks, _ = self.filter_shape
         self.depth = channels // self.block
         self.c_blocks = self.depths * self.depth
-        self.tile_rows, self.tile_columns = self.shape.tiles(self.m)
-        self.vector = ir.VectorType.get([self.block], self.frame.element)
 
     def emit(self, x: ir.Value, wt: ir.Value, slices: Slices) -> list[ir.Value]:
         """The loops over parts of the result: whole ones, then what is left at the right and at the bottom.
@@ -181,15 +327,12 @@ class _Nest:
         rows, columns = part.tiles(self.m)
 
         def body(r: ir.Value, t: ir.Value, c: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-            index, arithmetic = v.Indices(), _Vectors(self.vector)
-            y = [v.affine(d0 * self.m + d1 + p, r, part.top) for p in range(self.alpha)]
-            z = [v.affine(d0 * self.m + d1 + q, t, part.left) for q in range(self.alpha)]
-            padding = d.float_constant(0.0, self.frame.element)
-            block = v.affine(d0 + d1, c, first)
-            inputs = [[v.read(x, [block, yp, zq, 0], self.vector, padding, index) for zq in z] for yp in y]
+            index = v.Indices()
+            top, left = v.affine(d0 * self.m + d1, r, part.top), v.affine(d0 * self.m + d1, t, part.left)
+            points = self.transform_in(x, v.affine(d0 + d1, c, first), top, left, index)
             tile, lane = v.affine(d0 * columns + d1, r, t), v.affine(d0 * self.block, c)
             target = carried[0]
-            for a, values in enumerate(transform_2d(input_1d, self.m, inputs, arithmetic)):
+            for a, values in enumerate(points):
                 for b, value in enumerate(values):
                     target = v.write(value, target, [a * self.alpha + b, tile, lane], index)
             return [target]
@@ -202,8 +345,7 @@ class _Nest:
         """The part's tiles through the epilogue; those that reach over an edge of it have code of their own."""
         for row, rows, height in _parts(part.height, self.m):
             for column, columns, width in _parts(part.width, self.m):
-                corner = (row // self.m, column // self.m)
-                body = self._output_tile(products, slices, k, part, corner, (height, width))
+                body = partial(self._output_tile, products, slices, k, part, (row, column), (height, width))
                 outs = v.loops([rows, columns, self.k_blocks], outs, body)
         return outs
 
@@ -215,46 +357,23 @@ class _Nest:
         part: _Part,
         corner: tuple[int, int],
         extent: tuple[int, int],
-    ) -> Callable[[ir.Value, ir.Value, ir.Value, list[ir.Value]], list[ir.Value]]:
-        """The body of the loops over tiles from ``corner``, of which ``extent`` outputs are in the result."""
+        r: ir.Value,
+        t: ir.Value,
+        c: ir.Value,
+        outs: list[ir.Value],
+    ) -> list[ir.Value]:
+        """A tile counted from ``corner`` of the part, of which ``extent`` outputs are in the result."""
         d0, d1 = dims(0, 1)
-        frame, epilogue = self.frame, self.epilogue
-        row, column = corner
-        columns = part.tiles(self.m)[1]
-        identity = d.affine_map(4, dims(0, 1, 2, 3))
-
-        def body(r: ir.Value, t: ir.Value, c: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-            index, arithmetic = v.Indices(), _Vectors(self.vector)
-            padding = d.float_constant(0.0, frame.element)
-            tile = v.affine((d0 + row) * columns + d1 + column, r, t)
-            block = v.affine(d0 + d1, c, k)
-
-            def load(value: ir.Value, place: Sequence[v.Index]) -> ir.Value:
-                return v.read(value, place, self.vector, padding, index)
-
-            points = [
-                [load(products, [a * self.alpha + b, c, tile, 0]) for b in range(self.alpha)] for a in range(self.alpha)
-            ]
-            outputs = transform_2d(output_1d, self.m, points, arithmetic)
-            lanes = {key: load(value, [block, 0]) for key, value in slices.lanes.items()}
-            outs = list(carried)
-            for p in range(extent[0]):
-                y = v.affine((d0 + row) * self.m + d1 + p, r, part.top)
-                for q in range(extent[1]):
-                    place = [block, y, v.affine((d0 + column) * self.m + d1 + q, t, part.left), 0]
-                    values = [outputs[p][q]]
-                    if epilogue.ops:
-                        known = {
-                            key: load(value, place if map_ == identity else [block, 0])
-                            for key, (value, map_) in slices.sources.items()
-                        }
-                        if epilogue.source is not None:
-                            known[epilogue.source] = outputs[p][q]
-                        values = frame.apply_epilogue(epilogue, known, lanes, self.results)
-                    outs = [v.write(value, out, place, index) for value, out in zip(values, outs, strict=True)]
-            return outs
-
-        return body
+        index = v.Indices()
+        row, column = corner[0] // self.m, corner[1] // self.m
+        tile = v.affine((d0 + row) * part.tiles(self.m)[1] + d1 + column, r, t)
+        points = [
+            [self.read(products, [a * self.alpha + b, c, tile, 0], index) for b in range(self.alpha)]
+            for a in range(self.alpha)
+        ]
+        top = v.affine(d0 * self.m + d1 + corner[0], r, part.top)
+        left = v.affine(d0 * self.m + d1 + corner[1], t, part.left)
+        return self.transform_out(points, slices, outs, (v.affine(d0 + d1, c, k), top, left), extent, index)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -130,6 +131,22 @@ def winograd_tile(unit: VectorUnit, shape: ConvShape, largest: int = 4, merge: i
     if best is None or best.cycles * _MARGIN > packed_cycles(unit, shape, merge):
         return None
     return best
+
+
+def winograd_lane_tile(unit: VectorUnit, shape: ConvShape, largest: int = 4) -> int | None:
+    """The output tile with the fewest vector operations for groups that divide a block; None: fewest without one.
+
+    A 3x3 convolution of stride 1 is assumed. A shuffle counts half: it has an execution unit of its own besides those
+    of the FMAs.
+    """
+    per_group = shape.c_per_group
+    columns = 1 + 2 / lane_tile(unit, shape.out_w, shape.k_w)  # that are read and shuffled per pixel and kernel row
+    operations_ = {0: shape.out_h * shape.out_w * per_group * (9 + 0.5 * 3 * columns) / _MARGIN}
+    for m in (m for m in SIZES if m <= largest):
+        into, out_of = operations(m)
+        tile = into + out_of + 3 * m * m + 1.5 * per_group * (m + 2) ** 2
+        operations_[m] = math.prod(shape.tiles(m)) * tile
+    return min(operations_, key=lambda m: operations_[m]) or None
 
 
 def _winograd_tiles(unit: VectorUnit, shape: ConvShape, merge: int) -> Iterator[WinogradTile]:

@@ -14,13 +14,13 @@ from dlas.errors import ScheduleError
 from dlas.passes.conv import ConvShape
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.plan import Choice, Kernel, Refusal
-from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile, winograd_tile
+from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile, winograd_lane_tile, winograd_tile
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, pad, reduce, transpose
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
-from dlas.schedules.winograd_conv import WinogradKnobs, winograd_conv
+from dlas.schedules.winograd_conv import WinogradKnobs, WinogradLaneKnobs, winograd_conv, winograd_lane_conv
 
 # As many groups may be merged into an ordinary convolution: IREE's own code is 8 and more times slower.
 _MERGE_ALL = 8
@@ -52,6 +52,11 @@ SCHEDULES: dict[str, Schedule] = {
         WinogradKnobs,
         lambda knobs, extents: [winograd_conv(knobs, extents)],
         "3x3 convolutions of stride 1, grouped or not, in Winograd's domain",
+    ),
+    "winograd_lane_conv": Schedule(
+        WinogradLaneKnobs,
+        lambda knobs, extents: [winograd_lane_conv(knobs, extents)],
+        "the same for groups of a few channels, by lane shuffles",
     ),
     "w_lanes": Schedule(
         WLanesKnobs,
@@ -115,8 +120,13 @@ class Rules:
 
     def _winograd(self, shape: ConvShape, merge: int) -> Choice | None:
         """F(m x m, 3 x 3) where it is estimated to be faster than the sums themselves."""
+        per_group = shape.c_per_group
         plain = (shape.k_h, shape.k_w, *shape.stride, *shape.dilation) == (3, 3, 1, 1, 1, 1)
-        if not plain or merge > 1 or shape.c_per_group < self.block or shape.k_per_group < self.block:
+        if plain and 1 < per_group == shape.k_per_group < self.block and self.block % per_group == 0:
+            m = winograd_lane_tile(self.unit, shape, self.winograd)
+            reason = f"F({m}x{m}, 3x3), {per_group} channels per group: lanes on channels"
+            return None if m is None else Choice("winograd_lane_conv", {"m": m, "block": self.block}, reason)
+        if not plain or merge > 1 or per_group < self.block or shape.k_per_group < self.block:
             return None
         tile = winograd_tile(self.unit, shape, self.winograd, merge)
         if tile is None:

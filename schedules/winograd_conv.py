@@ -50,6 +50,34 @@ class WinogradKnobs:
             raise ScheduleError(f"{sizes}: not positive", where=where)
 
 
+@dataclass(frozen=True)
+class WinogradLaneKnobs:
+    """Knobs of :func:`winograd_lane_conv`.
+
+    Attributes:
+        m: outputs of a tile per side, F(m x m, 3 x 3).
+        block: B, channels of a layout block.
+    """
+
+    m: int
+    block: int
+
+    def __post_init__(self) -> None:
+        if self.m not in (2, 4):
+            raise ScheduleError(f"m={self.m} has no transforms", where="winograd_lane_conv", hint="use 2 or 4")
+
+
+def winograd_lane_conv(knobs: WinogradLaneKnobs, extents: Mapping[str, int]) -> TransformScript:
+    """For one workgroup: a channel block. The kernel is vector code already; what is left is its border.
+
+    Source: as for :func:`winograd_conv`.
+    """
+    script = TransformScript("winograd_lane_conv")
+    tile_borders(script)
+    finish(script, contract=False)
+    return script
+
+
 def winograd_conv(knobs: WinogradKnobs, extents: Mapping[str, int]) -> TransformScript:
     """The products of one workgroup; the transforms and the epilogue are vector code already.
 

@@ -30,9 +30,7 @@ def linear() -> tuple[nn.Module, Any]:
 
 
 @pytest.mark.parametrize("build", [convolutions, linear])
-@pytest.mark.parametrize(
-    ("dtype", "schedules"), [(torch.bfloat16, True), (torch.float64, True), (torch.float16, True)]
-)
+@pytest.mark.parametrize(("dtype", "schedules"), [(torch.bfloat16, True), (torch.float64, True), (torch.float16, True)])
 def test_a_model_of_another_type(build: Any, dtype: Any, schedules: bool) -> None:
     torch.manual_seed(0)
     model, x = build()

@@ -160,6 +160,8 @@ GRID: dict[str, list[Case]] = {
         Case(32, 32, size=(19, 21), padding=(0, 2, 1, 0)),
         Case(32, 32, size=(20, 23), padding=(0, 0, 0, 0), residual=False, activation="relu"),
         Case(16, 16, groups=2, size=(32, 1)),
+        Case(32, 32, groups=8, size=(16, 20), norm=True, activation="relu6", residual=True),
+        Case(12, 12, groups=3, size=(24, 27), activation="hardswish", batch=2),
     ],
     "groups that fill no block": [
         Case(15, 15, groups=5),

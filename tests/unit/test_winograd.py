@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays  # noqa: E402
 
 from dlas.errors import ScheduleError  # noqa: E402
 from dlas.passes.conv import ConvShape  # noqa: E402
-from dlas.passes.packing import merge_groups, pack_winograd_weights  # noqa: E402
+from dlas.passes.packing import merge_groups, pack_winograd_lanes, pack_winograd_weights  # noqa: E402
 from dlas.passes.winograd import (  # noqa: E402
     SIZES,
     input_1d,
@@ -22,7 +22,7 @@ from dlas.passes.winograd import (  # noqa: E402
     transform_2d,
     transform_weights,
 )
-from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, winograd_tile  # noqa: E402
+from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, winograd_lane_tile, winograd_tile  # noqa: E402
 from dlas.schedules.winograd_conv import WinogradKnobs, winograd_conv  # noqa: E402
 
 numbers = st.floats(-8, 8, width=32)
@@ -158,3 +158,25 @@ def test_a_part_that_does_not_divide(extents: dict[str, int], message: str) -> N
     knobs = WinogradKnobs(m=4, rows=2, columns=4, depth=16, t_o=16, ow=4, k_w=32, block=8)
     with pytest.raises(ScheduleError, match=message):
         winograd_conv(knobs, {"rows": 2, "columns": 4, **extents})
+
+
+@pytest.mark.parametrize("channels", [16, 12])
+def test_lane_weights_are_those_of_each_lane(channels: int) -> None:
+    weights = np.random.default_rng(1).normal(size=(channels, 4, 3, 3)).astype(np.float32)
+    packed = pack_winograd_lanes(weights, 8, 4)
+    assert packed.shape == (2, 36, 4, 8)
+    expected = transform_weights(weights, 4).reshape(channels, 4, 36)
+    for channel in range(16):
+        lane = packed[channel // 8, :, :, channel % 8].T
+        np.testing.assert_allclose(lane, expected[channel] if channel < channels else 0, rtol=1e-6, atol=1e-6)
+
+
+def test_lanes_leave_the_domain_where_transforms_cost_more_than_they_save() -> None:
+    def tile(per_group: int, size: int, largest: int = 4) -> int | None:
+        shape = ConvShape(1, 32, 32, 32 // per_group, size, size, size, size, 3, 3, pads=(1, 1, 1, 1))
+        return winograd_lane_tile(VectorUnit(8, 16), shape, largest)
+
+    assert tile(4, 32) == 4
+    assert tile(2, 32) is None
+    assert tile(4, 5) is None, "two rows of tiles for one row and a bit"
+    assert tile(4, 32, largest=0) is None
