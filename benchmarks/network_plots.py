@@ -41,11 +41,19 @@ def expected(report: NetworkReport) -> Figure | None:
     figure = _figure(4.2 * len(names) + 0.6, 7.6)
     for column, name in enumerate(names, start=1):
         groups = _groups(entries, name)
-        times, ratios = figure.add_subplot(2, len(names), column), figure.add_subplot(2, len(names), len(names) + column)
+        times, ratios = (
+            figure.add_subplot(2, len(names), column),
+            figure.add_subplot(2, len(names), len(names) + column),
+        )
         for index, peer in enumerate(report.peers):
             mine = [entry for entry in entries if (entry.family, entry.peer) == (name, peer)]
             x = [groups.index(entry.groups) for entry in mine]
-            style = {"color": f"C{index}", "marker": "o", "markersize": 4, "linewidth": 2 if peer == OURS else 1}
+            style: dict[str, Any] = {
+                "color": f"C{index}",
+                "marker": "o",
+                "markersize": 4,
+                "linewidth": 2 if peer == OURS else 1,
+            }
             times.plot(x, [entry.measured_ms for entry in mine], **style)
             ratios.plot(x, [entry.ratio for entry in mine], **style)
             if peer == OURS:

@@ -85,7 +85,9 @@ class NetworkReport:
         rows = [row for row in self.bench.rows if row.model != model]
         rows += [row for row in measured.rows if row.model == model]
         bench = BenchReport(
-            measured.host, {**self.bench.versions, **measured.versions}, tuple(sorted(rows, key=lambda r: place(r.model)))
+            measured.host,
+            {**self.bench.versions, **measured.versions},
+            tuple(sorted(rows, key=lambda r: place(r.model))),
         )
         networks = {**self.networks, model: known}
         return replace(self, bench=bench, networks={name: networks[name] for name in sorted(networks, key=place)})
@@ -96,15 +98,25 @@ class NetworkReport:
 
     @property
     def peers(self) -> list[str]:
-        return list(dict.fromkeys(row.peer for row in self.bench.rows))
+        """The peers that have a time anywhere."""
+        return list(dict.fromkeys(row.peer for row in self.bench.rows if row.median_ms is not None))
 
     def row(self, model: str, peer: str) -> Row | None:
         return next((row for row in self.bench.rows if (row.model, row.peer) == (model, peer)), None)
 
-    def fastest(self, model: str) -> Row | None:
-        """The fastest peer that is not ours and computes ``model`` correctly."""
-        rows = [row for row in self.bench.rows if row.model == model and row.peer != OURS and row.status == "ok"]
-        return min(rows, key=lambda row: row.median_ms or float("inf"), default=None)
+    def time(self, model: str, peer: str) -> float | None:
+        """The median in milliseconds; None if it failed or is wrong."""
+        row = self.row(model, peer)
+        return row.median_ms if row is not None and row.status == "ok" else None
+
+    def fastest(self, model: str) -> tuple[str, float] | None:
+        """The fastest of the others and its time over ours; None unless both compute ``model`` correctly."""
+        times = {peer: time for peer in self.peers if (time := self.time(model, peer)) is not None}
+        ours = times.pop(OURS, None)
+        if ours is None or not times:
+            return None
+        peer = min(times, key=lambda name: times[name])
+        return peer, times[peer] / ours
 
 
 @dataclass(frozen=True)
@@ -138,7 +150,7 @@ def family(model: str) -> tuple[str, str] | None:
 
 def family_order(groups: str) -> float:
     """Sorts S first, then numbers, N last."""
-    return {"S": 0.0, "N": float("inf")}.get(groups) or float(groups if groups.isdecimal() else 0)
+    return {"S": 0.0, "N": float("inf")}[groups] if groups in ("S", "N") else float(groups)
 
 
 def panels(models: Iterable[str]) -> dict[str, list[str]]:
@@ -161,18 +173,13 @@ def expected_times(report: NetworkReport) -> list[Expected]:
         if not name or not base:
             continue
         for peer in report.peers:
-            start = _time(report, standard, peer)
+            start = report.time(standard, peer)
             for model in members:
-                measured, macs = _time(report, model, peer), report.networks[model].macs
+                measured, macs = report.time(model, peer), report.networks[model].macs
                 if start and measured and macs:
                     groups = (family(model) or ("", ""))[1]
                     found.append(Expected(name, groups, peer, measured, start * macs / base))
     return found
-
-
-def _time(report: NetworkReport, model: str, peer: str) -> float | None:
-    row = report.row(model, peer)
-    return row.median_ms if row is not None and row.status == "ok" else None
 
 
 def kernel_classes(explanation: Mapping[str, Any]) -> tuple[KernelClass, ...]:
@@ -215,7 +222,7 @@ def markdown(report: NetworkReport) -> str:
 def _about(report: NetworkReport) -> str:
     host, settings = report.bench.host, report.settings
     lines = [
-        f"- host: {host.get('cpu', 'unknown')}, {host.get('cpus')} CPUs, {host.get('memory_gb')} GB, {host.get('system')}",
+        f"- host: {host['cpu']}, {host['cpus']} CPUs, {host['memory_gb']} GB, {host['system']}",
         "- settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()),
         "- versions: " + ", ".join(f"{name} {version}" for name, version in report.bench.versions.items()),
     ]
@@ -223,38 +230,36 @@ def _about(report: NetworkReport) -> str:
 
 
 def _summary(report: NetworkReport) -> str:
-    peers, lines = report.peers, []
+    lines = []
     for model in report.models:
-        cells = [_cell(report.row(model, peer)) for peer in peers]
-        fastest = report.fastest(model)
-        ratio = None if fastest is None else report.bench.ratio(fastest)
-        ours = report.row(model, OURS)
-        error = "-" if ours is None or ours.max_rel_err is None else f"{ours.max_rel_err:.1e}"
-        best = "-" if ratio is None or fastest is None else f"{ratio:.2f}x ({fastest.peer})"
-        lines.append([model.removeprefix("zoo:"), *cells, best, error])
-    return _table(["network", *peers, f"fastest / {OURS}", f"{OURS}: max error"], lines)
+        ours, fastest = report.row(model, OURS), report.fastest(model)
+        lines.append(
+            [
+                model.removeprefix("zoo:"),
+                *(_cell(report.row(model, peer)) for peer in report.peers),
+                "-" if fastest is None else f"{fastest[1]:.2f}x ({fastest[0]})",
+                "-" if ours is None or ours.max_rel_err is None else f"{ours.max_rel_err:.1e}",
+            ]
+        )
+    return _table(["network", *report.peers, f"fastest / {OURS}", f"max error of {OURS}"], lines)
 
 
 def _means(report: NetworkReport) -> str:
     means, promised = geometric_means(report.bench), expected_times(report)
-    counts = {
-        peer: sum(_time(report, model, peer) and _time(report, model, OURS) is not None for model in report.models)
-        for peer in means
-    }
     lines = []
     for peer in report.peers:
+        both = [model for model in report.models if report.time(model, peer) and report.time(model, OURS)]
         ratios = [entry.ratio for entry in promised if entry.peer == peer and entry.groups != "S"]
         lines.append(
             [
                 peer,
-                f"{means[peer]:.2f}x ({counts[peer]})" if peer in means else "-",
+                f"{means[peer]:.2f}x ({len(both)})" if peer in means else "-",
                 f"{geometric_mean(ratios):.2f} ({len(ratios)})" if ratios else "-",
             ]
         )
-    best = [report.bench.ratio(row) for model in report.models if (row := report.fastest(model)) is not None]
-    known = [ratio for ratio in best if ratio is not None]
-    if known:
-        lines.append(["fastest of the others", f"{geometric_mean(known):.2f}x ({len(known)})", "-"])
+    best = [fastest[1] for model in report.models if (fastest := report.fastest(model)) is not None]
+    if best:
+        lines.append(["fastest of the others", f"{geometric_mean(best):.2f}x ({len(best)})", "-"])
     return _table(["peer", f"time / {OURS}", "measured / expected"], lines)
 
 

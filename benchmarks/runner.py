@@ -178,7 +178,9 @@ def bench(
     return BenchReport(host(), versions(("torch", *distributions)), tuple(rows))
 
 
-def make_plan(models: Sequence[str], peers: Sequence[str], threads: int, runs: int, seconds: float, target: str) -> _Plan:
+def make_plan(
+    models: Sequence[str], peers: Sequence[str], threads: int, runs: int, seconds: float, target: str
+) -> _Plan:
     for peer in peers:
         if peer not in PEERS:
             raise UsageError(f"unknown peer {peer!r}", where="peers", hint=f"known: {', '.join(PEERS)}")

@@ -14,7 +14,7 @@ from dlas.errors import ScheduleError
 from dlas.passes.conv import ConvShape
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.plan import Choice, Kernel, Refusal
-from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile, winograd_lane_tile, winograd_tile
+from dlas.schedules.knobs import VectorUnit, lane_tile, packed_cycles, register_tile, winograd_lane_tile, winograd_tile
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
@@ -132,7 +132,9 @@ class Rules:
         if tile is None:
             return None
         knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
-        reason = f"F({tile.m}x{tile.m}, 3x3), T_O={tile.t_o}, {tile.t_o // self.block}x{tile.ow} accumulators"
+        share = tile.cycles / packed_cycles(self.unit, shape, merge)
+        accumulators = f"{tile.t_o // self.block}x{tile.ow} accumulators of {self.block} lanes"
+        reason = f"F({tile.m}x{tile.m}, 3x3), {accumulators}: estimated at {share:.0%} of packed_conv's time"
         return Choice("winograd_conv", {**knobs, "block": self.block, "merge": merge}, reason)
 
     def alone(self, shape: ConvShape) -> Choice | Refusal:
