@@ -56,7 +56,7 @@ SCHEDULES: dict[str, Schedule] = {
     "winograd_lane_conv": Schedule(
         WinogradLaneKnobs,
         lambda knobs, extents: [winograd_lane_conv(knobs, extents)],
-        "the same for groups of a few channels, by lane shuffles",
+        "3x3 convolutions of stride 1 with a few channels per group, in Winograd's domain by lane shuffles",
     ),
     "w_lanes": Schedule(
         WLanesKnobs,

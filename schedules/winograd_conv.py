@@ -16,7 +16,8 @@ class WinogradKnobs:
 
     Attributes:
         m: outputs of a tile per side, F(m x m, 3 x 3).
-        rows, columns: of tiles that are in the domain at a time; one row where not all its columns are.
+        rows: rows of tiles that are in the domain at a time, 1 where not all their columns are.
+        columns: columns of tiles that are in the domain at a time.
         depth: input channels of a group that are in the domain at a time.
         t_o: output channels of a register tile (blocks times lanes).
         ow: tiles of a register tile.
