@@ -1,15 +1,14 @@
 # make demo       set up .venv, then time a grouped Wide ResNet against PyTorch, ONNX Runtime and IREE's defaults
 # make test       ruff, mypy, lit and pytest; installs qemu by apt if it can, for the AArch64 tests
 # make test-zoo   the tests that compile whole networks
-# make bench      the networks of the zoo against every peer, as build/bench.json
+# make bench      all networks against every peer, hours: tables and plots in build/bench; goes on where it was stopped
+#                 (MODELS="zoo:resnet18 ..." and PEERS=onnxruntime,... choose, FRESH=1 measures again)
 # make fuzz       the property tests with many more examples
 # make setup      .venv with dlas and its tools, skipped when it is newer than pyproject.toml
 # make clean      remove builds and caches (the environment stays)
 
 VENV := .venv
 STAMP := $(VENV)/.dlas-installed
-PEERS := torch,onnxruntime,openvino,iree
-MODELS := zoo:wrn-40-2,groups=4 zoo:resnet34,groups=8 zoo:mobilenet-v2,groups=4 zoo:resnet18
 
 .PHONY: demo test test-zoo bench fuzz setup clean
 
@@ -23,8 +22,8 @@ test-zoo: setup
 	$(VENV)/bin/pytest -m zoo
 
 bench: setup
-	mkdir -p build
-	$(VENV)/bin/dlas bench $(MODELS) --peers $(PEERS) --json build/bench.json
+	$(VENV)/bin/python -P -m dlas.benchmarks.networks --out build/bench \
+	  $(if $(MODELS),--models $(MODELS)) $(if $(PEERS),--peers $(PEERS)) $(if $(FRESH),--fresh)
 
 fuzz: setup
 	$(VENV)/bin/pytest tests/fuzz --hypothesis-profile=fuzz

@@ -8,9 +8,13 @@ from .network_report import Expected, NetworkReport, expected_times, family, fam
 from .report import OURS, draw_bars
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_CLASSES = 10
+LEAST_SHARE = 0.01
+"""A kernel class that nowhere takes this part of the time gets no column."""
+DARK = 0.65
+"""The share of the peak from which a cell is too dark for black letters."""
 
 
 def latency(report: NetworkReport) -> Figure:
@@ -22,6 +26,7 @@ def latency(report: NetworkReport) -> Figure:
         axes = figure.add_subplot(len(groups), 1, index)
         labels = [_label(model) for model in members]
         draw_bars(axes, report.bench, members, labels, report.peers)
+        _plain_ticks(axes)
         axes.set_title(_title(name) if name else "other networks", fontsize=10)
     _legend(figure, report.peers, lines=False)
     figure.suptitle(f"Time per call (labels: time / {OURS})")
@@ -39,21 +44,15 @@ def expected(report: NetworkReport) -> Figure | None:
     if not names:
         return None
     figure = _figure(4.2 * len(names) + 0.6, 7.6)
-    for column, name in enumerate(names, start=1):
+    panes = figure.subplots(2, len(names), squeeze=False)
+    for (times, ratios), name in zip(panes.T, names, strict=True):
+        if ratios is not panes[1, 0]:
+            ratios.sharey(panes[1, 0])
         groups = _groups(entries, name)
-        times, ratios = (
-            figure.add_subplot(2, len(names), column),
-            figure.add_subplot(2, len(names), len(names) + column),
-        )
         for index, peer in enumerate(report.peers):
             mine = [entry for entry in entries if (entry.family, entry.peer) == (name, peer)]
             x = [groups.index(entry.groups) for entry in mine]
-            style: dict[str, Any] = {
-                "color": f"C{index}",
-                "marker": "o",
-                "markersize": 4,
-                "linewidth": 2 if peer == OURS else 1,
-            }
+            style = {"color": f"C{index}", "marker": "o", "markersize": 4, "linewidth": 2 if peer == OURS else 1}
             times.plot(x, [entry.measured_ms for entry in mine], **style)
             ratios.plot(x, [entry.ratio for entry in mine], **style)
             if peer == OURS:
@@ -63,11 +62,10 @@ def expected(report: NetworkReport) -> Figure | None:
         for axes in (times, ratios):
             axes.set_xticks(range(len(groups)), [_group_label(entry) for entry in groups])
             axes.set_yscale("log")
-            axes.grid(axis="y", which="both", alpha=0.2)
+            axes.grid(axis="y", alpha=0.3)
             _plain_ticks(axes)
-        if column == 1:
-            times.set_ylabel(f"median ms per call (dashed: expected of {OURS})")
-            ratios.set_ylabel("measured / expected (1: as promised)")
+    panes[0, 0].set_ylabel(f"median ms per call (dashed: expected of {OURS})")
+    panes[1, 0].set_ylabel("measured / expected (1: as promised)")
     _legend(figure, report.peers, lines=True)
     figure.suptitle("Measured against expected time: time of S x MACs(G) / MACs(S)")
     return figure
@@ -75,34 +73,28 @@ def expected(report: NetworkReport) -> Figure | None:
 
 def share(report: NetworkReport) -> Figure | None:
     """A line per network, a column per kernel class: share of the measured peak, and of the time. None untimed."""
-    models = [model for model in report.models if model in report.networks and report.networks[model].classes]
-    if not models:
+    timed = {model: known.classes for model, known in report.networks.items() if known.classes}
+    shown = [entry for classes in timed.values() for entry in classes]
+    notable = {entry.name for entry in shown if entry.time_share >= LEAST_SHARE}
+    if not notable:
         return None
-    totals: dict[str, float] = {}
-    for model in models:
-        for entry in report.networks[model].classes:
-            totals[entry.name] = totals.get(entry.name, 0.0) + entry.time_share
-    names = sorted(totals, key=lambda name: -totals[name])[:MAX_CLASSES]
-    figure = _figure(3.0 + 1.1 * len(names), 1.8 + 0.42 * len(models))
+    names = sorted(notable, key=lambda name: -sum(entry.time_share for entry in shown if entry.name == name))
+    figure = _figure(2.4 + 1.05 * len(names), 1.6 + 0.42 * len(timed))
     axes = figure.add_subplot()
-    cells = [[float("nan")] * len(names) for _ in models]
-    for y, model in enumerate(models):
-        for entry in report.networks[model].classes:
-            if entry.name not in names:
-                continue
-            x = names.index(entry.name)
-            text = f"{entry.time_share:.0%} of time"
-            if entry.peak_share is not None:
-                cells[y][x] = entry.peak_share
-                text = f"{entry.peak_share:.0%}\n{text}"
-            dark = entry.peak_share is not None and entry.peak_share > 0.65
-            axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
-    image = axes.imshow(cells, cmap="YlGn", vmin=0.0, vmax=1.0, aspect="auto")
+    cells = [[float("nan")] * len(names) for _ in timed]
+    for y, classes in enumerate(timed.values()):
+        for entry in (entry for entry in classes if entry.name in notable):
+            x, peak = names.index(entry.name), entry.peak_share
+            text = "<1% of time" if entry.time_share < 0.01 else f"{entry.time_share:.0%} of time"
+            if peak is not None:
+                cells[y][x], text = peak, f"{peak:.0%}\n{text}"
+            color = "white" if peak is not None and peak > DARK else "black"
+            axes.text(x, y, text, ha="center", va="center", fontsize=7, color=color)
+    axes.imshow(cells, cmap="YlGn", vmin=0.0, vmax=1.0, aspect="auto")
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(len(models)), [model.removeprefix("zoo:") for model in models])
+    axes.set_yticks(range(len(timed)), [model.removeprefix("zoo:") for model in timed])
     axes.tick_params(labelsize=8)
-    figure.colorbar(image, ax=axes, label="share of the core's measured peak")
-    axes.set_title("Kernels of dlas by class, one thread", fontsize=10)
+    figure.suptitle(f"Kernels of {OURS}: share of the core's measured peak", fontsize=10)
     return figure
 
 
@@ -126,13 +118,14 @@ def _legend(figure: Figure, peers: list[str], *, lines: bool) -> None:
     figure.legend(handles=handles, fontsize=8, ncols=4, loc="outside lower center")
 
 
-def _plain_ticks(axes: Any) -> None:
-    """Numbers, not powers of ten; between the decades only where there are few of them."""
-    from matplotlib.ticker import LogFormatter
+def _plain_ticks(axes: Axes) -> None:
+    """1, 2, 5, 10, ...: numbers, not powers of ten."""
+    from matplotlib.ticker import LogLocator, NullLocator
 
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
-    axes.tick_params(axis="y", which="both", labelsize=7)
+    axes.tick_params(axis="y", labelsize=8)
 
 
 def _groups(entries: list[Expected], name: str) -> list[str]:
@@ -145,7 +138,7 @@ def _label(model: str) -> str:
 
 
 def _group_label(groups: str) -> str:
-    return groups if groups == "S" else f"G({groups})"
+    return groups if groups in ("S", "N") else f"G({groups})"
 
 
 def _title(name: str) -> str:

@@ -255,7 +255,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{row.peer} {row.median_ms:.4g} ms" for row in report.bench.rows if row.model == model and row.median_ms
         ]
         minutes = (time.monotonic() - begin) / 60
-        errors.print(f"{model}: {', '.join(times) or 'no times'} ({minutes:.1f} min)", markup=False, highlight=False)
+        errors.print(
+            f"{model}: {', '.join(times) or 'no times'} ({minutes:.1f} min)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
     try:
         with ProgressBar(console=errors, transient=True) as bar:
@@ -272,16 +277,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 finished=tell,
             )
     except DlasError as error:
-        errors.print(f"error: {error}", markup=False, highlight=False)
+        errors.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
         return error.exit_code
     except KeyboardInterrupt:
-        errors.print("stopped; the same command goes on from here", markup=False, highlight=False)
+        errors.print("stopped; the same command goes on from here", markup=False, highlight=False, soft_wrap=True)
         return 1
     print(markdown(report).partition("\n## Geometric means")[0])
     print(f"\nwritten to {options.out}")
     failed = [row for row in report.bench.rows if row.peer == OURS and row.status != "ok"]
     for row in failed:
-        errors.print(f"{row.model}: {row.status}", markup=False, highlight=False)
+        errors.print(f"{row.model}: {row.status}", markup=False, highlight=False, soft_wrap=True)
     return 1 if failed else 0
 
 

@@ -132,7 +132,10 @@ def draw_bars(
     axes.set_xticks(range(len(models)), labels, rotation=30 * slanted, ha="right" if slanted else "center")
     axes.set_ylabel("median ms per call")
     axes.set_yscale("log")
-    axes.margins(y=0.25)
+    shown = [row.median_ms for row in report.rows if row.model in models and row.peer in peers and row.median_ms]
+    if shown:  # a log scale has no zero: the least bar has a height too, and the labels have room
+        low, high = min(shown) / 2, max(shown)
+        axes.set_ylim(low, high * (high / low) ** 0.25)
 
 
 def host() -> dict[str, Any]:
