@@ -5,7 +5,7 @@
 #                 (MODELS="zoo:resnet18 ..." and PEERS=onnxruntime,... choose, FRESH=1 measures again)
 # make fuzz       the property tests with many more examples
 # make setup      .venv with dlas and its tools, skipped when it is newer than pyproject.toml
-# make clean      remove builds and caches (the environment stays)
+# make clean      remove builds and caches (the environment and build/bench stay)
 
 VENV := .venv
 STAMP := $(VENV)/.dlas-installed
@@ -36,5 +36,6 @@ $(STAMP): pyproject.toml CMakeLists.txt runtime/native/probe.c scripts/setup.sh
 	touch $@
 
 clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.json demo.png
+	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name bench -exec rm -rf {} +
+	rm -rf dist .pytest_cache .mypy_cache .ruff_cache .hypothesis demo.json demo.png
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -61,13 +61,14 @@ def expected(report: NetworkReport) -> Figure | None:
         times.set_title(_title(name), fontsize=10)
         for axes in (times, ratios):
             axes.set_xticks(range(len(groups)), [_group_label(entry) for entry in groups])
-            axes.set_yscale("log")
             axes.grid(axis="y", alpha=0.3)
-            _plain_ticks(axes)
+        times.set_yscale("log")
+        _plain_ticks(times)
+    panes[1, 0].set_ylim(bottom=0.0)
     panes[0, 0].set_ylabel(f"median ms per call (dashed: expected of {OURS})")
     panes[1, 0].set_ylabel("measured / expected (1: as promised)")
     _legend(figure, report.peers, lines=True)
-    figure.suptitle("Measured against expected time: time of S x MACs(G) / MACs(S)")
+    figure.suptitle("Measured and expected time\n(expected: time of S x MACs(G) / MACs(S))", fontsize=10)
     return figure
 
 

@@ -81,6 +81,10 @@ def measure(
     if report is None:
         report = NetworkReport(settings, BenchReport(host(), versions(()), ()))
     wanted = [model for model in dict.fromkeys(labels) if fresh or not _holds(report, model, plan.peers)]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"cannot be made: {error.strerror or error}", where=str(out)) from error
     if set(wanted) & set(report.models):
         keep_copy(path)
     for number, model in enumerate(wanted):

@@ -271,6 +271,13 @@ def test_wrong_usage_is_refused_before_anything_is_measured(calls: Calls, tmp_pa
     assert calls == [] and not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_measured(calls: Calls, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="cannot be made"):
+        measure([S], ["dlas"], tmp_path / "file" / "out")
+    assert calls == []
+
+
 def test_command(calls: Calls, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--models", S, G4, "--peers", "torch", "--out", str(tmp_path)]) == 0
     output = capsys.readouterr()
