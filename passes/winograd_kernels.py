@@ -85,7 +85,7 @@ class WinogradKernels(KernelFrame):
             root=LoopNest([data.value, filter_], emit),
             epilogue=epilogue,
             results=results,
-            extents={"rows": nest.tile_rows, "columns": nest.tile_columns},
+            extents={"rows": nest.tile_rows, "columns": nest.tile_columns, "depths": nest.depths},
             flops=2 * shape.macs,
         )
 

@@ -88,7 +88,7 @@ def winograd_conv(knobs: WinogradKnobs, extents: Mapping[str, int]) -> Transform
 
     Args:
         knobs: the tile.
-        extents: ``rows`` and ``columns`` of tiles.
+        extents: ``rows`` and ``columns`` of tiles, ``depths`` that the input channels are taken in.
 
     Raises:
         ScheduleError: ``rows`` or ``columns`` does not divide those of the result.
@@ -108,6 +108,9 @@ def winograd_conv(knobs: WinogradKnobs, extents: Mapping[str, int]) -> Transform
     if at_a_time % tiles:
         script.peel(loops[1])
     script.cleanup()
+    if extents["depths"] > 1:
+        script.comment("The sums start from zero before the loop over depths.")
+        script.tile(script.match_role("init"), [1, 1, 0, 0])
     if knobs.depth > knobs.block:
         script.comment("The reduction, a channel block at a time.")
         script.tile(script.match_role("root"), [0, 0, 0, 0, knobs.block])

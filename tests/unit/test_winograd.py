@@ -125,7 +125,7 @@ def test_a_chosen_tile_fits(
     assert blocks % tile.depth == 0
     assert tile.depth == blocks or tile.k_w == tile.t_o, "the input is transformed inside the loop over register tiles"
     knobs = WinogradKnobs(tile.m, tile.rows, tile.columns, tile.depth, tile.t_o, tile.ow, tile.k_w, unit.lanes)
-    winograd_conv(knobs, {"rows": rows, "columns": columns})
+    winograd_conv(knobs, {"rows": rows, "columns": columns, "depths": blocks // tile.depth})
 
 
 def test_many_weights_for_few_pixels_stay_out_of_the_domain() -> None:
@@ -157,7 +157,7 @@ def test_knobs_that_cannot_work(knobs: dict[str, int], message: str) -> None:
 def test_a_part_that_does_not_divide(extents: dict[str, int], message: str) -> None:
     knobs = WinogradKnobs(m=4, rows=2, columns=4, depth=16, t_o=16, ow=4, k_w=32, block=8)
     with pytest.raises(ScheduleError, match=message):
-        winograd_conv(knobs, {"rows": 2, "columns": 4, **extents})
+        winograd_conv(knobs, {"rows": 2, "columns": 4, "depths": 1, **extents})
 
 
 @pytest.mark.parametrize("channels", [16, 12])
