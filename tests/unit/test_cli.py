@@ -25,31 +25,31 @@ from dlas.schedules.rules import SCHEDULES
 pytest.importorskip("torch_mlir")
 pytest.importorskip("iree.compiler")
 
-WEIGHTS = np.random.default_rng(5).standard_normal((15, 32, 1, 1), np.float32)
+WEIGHTS = np.random.default_rng(5).standard_normal((33, 32, 1, 1), np.float32)
 
-# Two layers: a pointwise convolution that gets a schedule, and one of 5 groups of 3 channels, which fill no blocks.
+# Two layers: a pointwise convolution that gets a schedule, and one of 11 groups of 3 channels, which fill no blocks.
 MODEL = """
-func.func @main(%x: tensor<1x32x4x4xf32>) -> tensor<1x15x4x4xf32> {
+func.func @main(%x: tensor<1x32x4x4xf32>) -> tensor<1x33x4x4xf32> {
   %zero = arith.constant 0.0 : f32
-  %w = arith.constant dense<"0xWEIGHTS"> : tensor<15x32x1x1xf32>
-  %e = tensor.empty() : tensor<1x15x4x4xf32>
-  %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x15x4x4xf32>) -> tensor<1x15x4x4xf32>
-  %y = linalg.conv_2d_nchw_fchw {dlas.layer = "scheduled"} ins(%x, %w : tensor<1x32x4x4xf32>, tensor<15x32x1x1xf32>)
-      outs(%i : tensor<1x15x4x4xf32>) -> tensor<1x15x4x4xf32>
-  %g = tensor.expand_shape %y [[0], [1, 2], [3], [4]] output_shape [1, 5, 3, 4, 4]
-      : tensor<1x15x4x4xf32> into tensor<1x5x3x4x4xf32>
-  %wg = arith.constant dense<0.5> : tensor<5x3x3x1x1xf32>
-  %eg = tensor.empty() : tensor<1x5x3x4x4xf32>
-  %ig = linalg.fill ins(%zero : f32) outs(%eg : tensor<1x5x3x4x4xf32>) -> tensor<1x5x3x4x4xf32>
+  %w = arith.constant dense<"0xWEIGHTS"> : tensor<33x32x1x1xf32>
+  %e = tensor.empty() : tensor<1x33x4x4xf32>
+  %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x33x4x4xf32>) -> tensor<1x33x4x4xf32>
+  %y = linalg.conv_2d_nchw_fchw {dlas.layer = "scheduled"} ins(%x, %w : tensor<1x32x4x4xf32>, tensor<33x32x1x1xf32>)
+      outs(%i : tensor<1x33x4x4xf32>) -> tensor<1x33x4x4xf32>
+  %g = tensor.expand_shape %y [[0], [1, 2], [3], [4]] output_shape [1, 11, 3, 4, 4]
+      : tensor<1x33x4x4xf32> into tensor<1x11x3x4x4xf32>
+  %wg = arith.constant dense<0.5> : tensor<11x3x3x1x1xf32>
+  %eg = tensor.empty() : tensor<1x11x3x4x4xf32>
+  %ig = linalg.fill ins(%zero : f32) outs(%eg : tensor<1x11x3x4x4xf32>) -> tensor<1x11x3x4x4xf32>
   %yg = linalg.conv_2d_ngchw_gfchw {dlas.layer = "refused", dilations = dense<1> : vector<2xi64>,
                                     strides = dense<1> : vector<2xi64>}
-      ins(%g, %wg : tensor<1x5x3x4x4xf32>, tensor<5x3x3x1x1xf32>) outs(%ig : tensor<1x5x3x4x4xf32>)
-      -> tensor<1x5x3x4x4xf32>
-  %r = tensor.collapse_shape %yg [[0], [1, 2], [3], [4]] : tensor<1x5x3x4x4xf32> into tensor<1x15x4x4xf32>
-  return %r : tensor<1x15x4x4xf32>
+      ins(%g, %wg : tensor<1x11x3x4x4xf32>, tensor<11x3x3x1x1xf32>) outs(%ig : tensor<1x11x3x4x4xf32>)
+      -> tensor<1x11x3x4x4xf32>
+  %r = tensor.collapse_shape %yg [[0], [1, 2], [3], [4]] : tensor<1x11x3x4x4xf32> into tensor<1x33x4x4xf32>
+  return %r : tensor<1x33x4x4xf32>
 }
 """.replace("WEIGHTS", WEIGHTS.tobytes().hex())
-REFUSAL = "5 groups of 3 to 3 channels do not fill blocks of"
+REFUSAL = "11 groups of 3 to 3 channels do not fill blocks of"
 STAGES = ["import", "canonicalise", "optimise", "schedule", "codegen", "package"]
 ROW = Row("zoo:layer", "dlas", 1, 1.0, 0.9, 1.1, 1.0, 1e-7, 2.0, 100.0)
 
@@ -222,12 +222,12 @@ def test_run_on_files(vmfb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     arguments = ["run", str(vmfb), "--input", str(tmp_path / "x.npy"), "--output", str(y_path), "--json"]
     assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
-    hidden = np.einsum("oi,nihw->nohw", WEIGHTS[:, :, 0, 0].astype(np.float64), x).reshape(1, 5, 3, 4, 4)
-    expected = np.broadcast_to(0.5 * hidden.sum(axis=2, keepdims=True), hidden.shape).reshape(1, 15, 4, 4)
+    hidden = np.einsum("oi,nihw->nohw", WEIGHTS[:, :, 0, 0].astype(np.float64), x).reshape(1, 11, 3, 4, 4)
+    expected = np.broadcast_to(0.5 * hidden.sum(axis=2, keepdims=True), hidden.shape).reshape(1, 33, 4, 4)
     y = np.load(y_path)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
     (output,) = report["outputs"]
-    assert output["shape"] == [1, 15, 4, 4] and output["dtype"] == "float32" and output["file"] == str(y_path)
+    assert output["shape"] == [1, 33, 4, 4] and output["dtype"] == "float32" and output["file"] == str(y_path)
     assert output["mean"] == pytest.approx(float(y.mean(dtype=np.float64)))
     assert output["first"] == pytest.approx(y.reshape(-1)[:8].tolist())
     assert report["seed"] is None and report["inputs"][0]["file"] == str(tmp_path / "x.npy")
