@@ -283,7 +283,7 @@ def _translation_info(passes: Sequence[str]) -> ir.Attribute:
 
 
 def verify_scheduled(kernel: Kernel, function: ir.Operation) -> None:
-    """Checks what the schedule made: no linalg op is left, and what multiplies does so in vector FMAs.
+    """Checks what the schedule made: no linalg op or copy is left, and what multiplies does so in vector FMAs.
 
     Raises:
         ScheduleError: with the op that is left, or the FMAs that are missing.
@@ -292,10 +292,21 @@ def verify_scheduled(kernel: Kernel, function: ir.Operation) -> None:
     left = find_ops(function, lambda op: op.name.startswith("linalg.") and op.name != "linalg.yield")
     if left:
         raise ScheduleError(f"{left[0].name} is left after schedule {kernel.choice.schedule}", where=where)
+    copied = find_ops(function, _is_copy)
+    if copied:
+        raise ScheduleError(f"a copy without vectors is left after schedule {kernel.choice.schedule}", where=where)
     if kernel.kind in MULTIPLYING and not find_ops(
         function, lambda op: op.name in ("vector.fma", "vector.outerproduct", "math.fma")
     ):
         raise ScheduleError(f"no vector.fma after schedule {kernel.choice.schedule}", where=where)
+
+
+def _is_copy(op: ir.Operation) -> bool:
+    """A slice of one tensor inserted into another: what bufferises to a loop over scalars."""
+    if op.name != "tensor.insert_slice":
+        return False
+    source = getattr(op.operands[0].owner, "operation", None)
+    return source is not None and source.name == "tensor.extract_slice"
 
 
 def _unscheduled(export: str, function: ir.Operation) -> ScheduledKernel:

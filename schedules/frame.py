@@ -24,10 +24,15 @@ def tile_borders(script: TransformScript) -> None:
     script.tile(script.match_role("border"), [1, 1, 1, 0])
 
 
-def finish(script: TransformScript, *, contract: bool) -> None:
-    """Vectorises, turns the accumulators into loop-carried vectors, and lowers contractions to FMAs."""
+def finish(script: TransformScript, *, contract: bool, copies: bool = False) -> None:
+    """Vectorises, turns the accumulators into loop-carried vectors, and lowers contractions to FMAs.
+
+    ``copies``: the kernel has ops that only copy. Without their unit dimensions they would fold to slices, which
+    bufferise to scalar loops.
+    """
     script.comment("Vectorise op by op; hoist the accumulators out of the reduction loops.")
-    script.fold_unit_dims()
+    if not copies:
+        script.fold_unit_dims()
     script.vectorize()
     if contract:
         script.contractions()

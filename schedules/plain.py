@@ -31,7 +31,7 @@ def elementwise(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScrip
     script = TransformScript("elementwise")
     tile_rows(script, extents["w"], min(knobs.ow, extents["w"]), epilogue=True)
     tile_borders(script)
-    finish(script, contract=False)
+    finish(script, contract=False, copies=True)
     return script
 
 
@@ -72,7 +72,7 @@ def pad(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScript:
         rows_of_vectors(script, "border", extents["columns"], knobs.ow)
     script.comment("Margins: one short vector per row.")
     script.tile(script.match_role("margin"), [1, 1, 0])
-    finish(script, contract=False)
+    finish(script, contract=False, copies=True)
     return script
 
 

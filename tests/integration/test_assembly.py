@@ -120,3 +120,31 @@ def test_kernels_of_this_host(compiled: Callable[[str], Compiled]) -> None:
     if lanes < 8:
         pytest.skip(f"this processor has {lanes} lanes and no vector FMA")
     check_kernels(*compiled("x86_64"), AVX512 if lanes == 16 else AVX2)
+
+
+def test_copies_move_whole_vectors(tmp_path: Path) -> None:
+    """Padding an NCHW tensor, and giving a blocked one another halo: no loop over scalars."""
+
+    class Copies(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lanes = nn.Conv2d(32, 32, 3, padding=1, groups=16)
+            self.blocks = nn.Conv2d(16, 16, 1)
+            self.pool = nn.MaxPool2d(3, 1, 1)
+            self.conv = nn.Conv2d(16, 16, 3, padding=1)
+
+        def forward(self, x, y):
+            y = self.blocks(y)
+            return self.lanes(x), self.pool(y), self.conv(y)  # a halo of the least value, and one of zeros
+
+    torch.manual_seed(0)
+    inputs = torch.randn(1, 32, 10, 32), torch.randn(1, 16, 6, 12)
+    options = dlas.Options(iree_flags=(f"--iree-hal-dump-executable-intermediates-to={tmp_path}",))
+    artifact = dlas.compile(Copies().eval(), inputs, target="x86_64-v3", options=options)
+    assembly = functions(tmp_path)
+    copies = {record.kind: record for record in artifact.kernels if record.kind in ("pad", "copy")}
+    assert set(copies) == {"pad", "copy"}
+    for kind, record in copies.items():
+        assert record.schedule is not None, record.reason
+        assert re.search(r"vmov[ua]ps\s+%ymm\d+, -?\d*\(", assembly[record.name]), f"{kind}: no vector is stored"
+        assert not re.search(r"vmovss\s+-?\d*\(", assembly[record.name]), f"{kind}: a scalar is loaded"
