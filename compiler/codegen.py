@@ -229,13 +229,14 @@ def outline_constants(module: ir.Module) -> None:
 def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
     """Blocked layout and kernel formation on every function of the module (IREE's context)."""
     report = LayoutReport()
-    layout = BlockedLayout(rules.block, rules.conv, rules.plain, rules.matmul, rules.alone)
+    layout = BlockedLayout(rules)
     for view in module.body.operations:
         op = view.operation
         if op.name in ("func.func", "util.func") and op.regions[0].blocks:
             part = layout.run(op)
             report.kernels.update(part.kernels)
             report.refused += part.refused
+            report.assignments += part.assignments
             report.seconds += part.seconds
     return report
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from dlas.runtime.tensors import ELEMENT_TYPES
 if TYPE_CHECKING:
     from dlas.compiler.pipeline import Compilation, Options
     from dlas.compiler.targets import Target
+    from dlas.passes.layout_assignment import Assignment, Implementation
 
 RUNS = 20
 IREE, LOOPS = "IREE", "plain loops"
@@ -76,6 +77,34 @@ class RefusedOp:
 
 
 @dataclass(frozen=True)
+class Way:
+    """One way to compute an op, by the layout assignment.
+
+    Attributes:
+        schedule: None for what has one of its own only outside other kernels, and for what is left to IREE.
+        reads, writes: layouts of the operands (one if they are the same) and of the result.
+        cycles: estimated, of one inference.
+        extra_cycles: what the model would take longer at least by this way; 0 for the one that was chosen.
+    """
+
+    schedule: str | None
+    reads: str
+    writes: str
+    cycles: float
+    extra_cycles: float
+
+
+@dataclass(frozen=True)
+class ExplainedLayout:
+    """What the layout assignment chose for an op, and what the alternatives would have cost, the cheapest first."""
+
+    layer: str
+    op: str
+    chosen: Way
+    alternatives: tuple[Way, ...]
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What became of a model.
 
@@ -83,6 +112,9 @@ class Explanation:
         model, target: their names.
         kernels: slowest first if timed, else in the module's order.
         refused: ops that got no schedule.
+        layouts: the layout assignment, in the model's order.
+        layout_cycles: estimated cycles of all that the assignment has a say in, transforms included.
+        layout_exact: whether the assignment is the cheapest one (by these estimates) for sure.
         roofline: the host's, None if not timed or the probe is not built.
         untimed: why there are no times, "" if there are.
     """
@@ -93,6 +125,9 @@ class Explanation:
     refused: tuple[RefusedOp, ...]
     roofline: Roofline | None = None
     untimed: str = ""
+    layouts: tuple[ExplainedLayout, ...] = ()
+    layout_cycles: float = 0.0
+    layout_exact: bool = True
 
     @property
     def time_us(self) -> float | None:
@@ -119,6 +154,11 @@ class Explanation:
             "roofline": None if self.roofline is None else asdict(self.roofline),
             "kernels": [asdict(kernel) for kernel in self.kernels],
             "refused": [asdict(op) for op in self.refused],
+            "layouts": {
+                "cycles": self.layout_cycles,
+                "exact": self.layout_exact,
+                "ops": [asdict(op) for op in self.layouts],
+            },
         }
 
 
@@ -188,7 +228,28 @@ def describe(
         refused=tuple(refused),
         roofline=peak,
         untimed=untimed,
+        layouts=tuple(_explain_layouts(compilation.layout.assignments)),
+        layout_cycles=sum(assignment.cycles for assignment in compilation.layout.assignments),
+        layout_exact=all(assignment.exact for assignment in compilation.layout.assignments),
     )
+
+
+def _explain_layouts(assignments: Sequence[Assignment]) -> Iterator[ExplainedLayout]:
+    for assignment in assignments:
+        for assigned in assignment.ops:
+            if assigned.op.name:  # without a name: whatever reads NCHW
+                others = [
+                    _way(other.implementation, other.implementation.cycles, other.extra_cycles)
+                    for other in assigned.alternatives
+                ]
+                chosen = _way(assigned.chosen, assigned.cycles, 0.0)
+                yield ExplainedLayout(assigned.op.layer, assigned.op.name, chosen, tuple(others))
+
+
+def _way(implementation: Implementation, cycles: float, extra_cycles: float) -> Way:
+    reads = ", ".join(dict.fromkeys(implementation.operands))
+    schedule = implementation.choice.schedule if implementation.choice is not None else None
+    return Way(schedule, reads, implementation.result, cycles, extra_cycles)
 
 
 def plain_loops(compilation: Compilation) -> set[str]:

@@ -1,7 +1,8 @@
 """Lay a model's activations out in channel blocks, nChw{B}c, and form one kernel per fused group of ops.
 
-The pass walks the function once. A convolution or pooling op that the policy takes becomes the root of a group; the
-elementwise ops behind it join its kernel as long as they are the first users of what the group computes. Values
+The layouts are settled first, for the whole function (:mod:`dlas.passes.layout_graph`). Then the pass walks it once. A
+convolution or pooling op with a schedule becomes the root of a group; the elementwise ops behind it join its kernel as
+long as they have its layout and are the first users of what the group computes. Values
 between groups stay blocked, with a halo as wide as their padded consumers need: the producer writes the border, so
 ``tensor.pad`` costs nothing but the border. Where a blocked value meets an op that this pass does not take, an unpack
 is inserted, and the op is left to IREE.
@@ -13,23 +14,23 @@ is inserted, and the op is left to IREE.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from iree.compiler import ir
 
 from dlas.passes.blocked_kernels import KernelEmitter
-from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite, pad_amounts
+from dlas.passes.conv import CONV_OPS, ConvSite, pad_amounts
 from dlas.passes.elementwise import Access, Elementwise
+from dlas.passes.generics import layer_of
 from dlas.passes.kernel_frame import Blocked, Epilogue, ResultSpec
+from dlas.passes.layout_assignment import NCHW, Assignment, Implementation
+from dlas.passes.layout_graph import LayoutGraph, LayoutPolicy
 from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
-ConvPolicy = Callable[[ConvShape], "Choice | Refusal"]
-PlainPolicy = Callable[[str, int, int], Choice]
-MatmulPolicy = Callable[[int, int, int], "Choice | Refusal"]
 Root = ConvSite | WindowSite | ReduceSite | MatmulSite
 _NO_PADS: Pads = (0, 0, 0, 0)
 _MAX_RESULTS = 3
@@ -41,6 +42,7 @@ class LayoutReport:
 
     kernels: dict[str, Kernel] = field(default_factory=dict)
     refused: list[tuple[str, str, str]] = field(default_factory=list)  # (layer, op, reason)
+    assignments: list[Assignment] = field(default_factory=list)  # one per function
     seconds: float = 0.0
 
 
@@ -59,27 +61,10 @@ class _Group:
 
 
 class BlockedLayout:
-    """The pass, for one function.
+    """The pass, for one function; ``policy`` says what implementations of an op there are and what they cost."""
 
-    Args:
-        block: channels of a block, B (f32 lanes of a vector register).
-        conv_policy: the schedule of a convolution, or why it gets none.
-        plain_policy: the schedule of a kernel without multiply-accumulates, from (kind, height, width).
-        matmul_policy: the schedule of a matrix product, from (m, n, k).
-        alone_policy: the schedule of a convolution whose input and results are NCHW at the model's edge, if there is
-            a better one than packing both; None: always pack.
-    """
-
-    def __init__(
-        self,
-        block: int,
-        conv_policy: ConvPolicy,
-        plain_policy: PlainPolicy,
-        matmul_policy: MatmulPolicy,
-        alone_policy: ConvPolicy | None = None,
-    ) -> None:
-        self.block, self.conv_policy, self.plain_policy = block, conv_policy, plain_policy
-        self.matmul_policy, self.alone_policy = matmul_policy, alone_policy
+    def __init__(self, policy: LayoutPolicy) -> None:
+        self.policy, self.block = policy, policy.block
 
     def run(self, function: ir.Operation) -> LayoutReport:
         """Rewrites ``function`` (``func.func`` or ``util.func``) in place."""
@@ -96,15 +81,14 @@ class _Rewriter:
         self.ops: list[ir.Operation] = [view.operation for view in function.regions[0].blocks[0].operations]
         self.position = {op: i for i, op in enumerate(self.ops)}
         self.emitter = KernelEmitter(config.block)
-        self.report = LayoutReport(kernels=self.emitter.kernels)
+        self.graph = LayoutGraph(self.ops, config.policy)
+        self.report = LayoutReport(kernels=self.emitter.kernels, assignments=[self.graph.assignment])
         self.blocked: dict[ir.Value, Blocked] = {}  # values that exist (also) in the blocked layout
         self.planes: dict[ir.Value, ir.Value] = {}  # [N, C, 1, 1] values that exist as [N, C/B, B]
-        self.will_be_blocked: set[ir.Value] = set()
         # The hash of an operation depends on its operands: no operand of an op in a dict changes before the last step.
         self.replaced: list[tuple[ir.Value, ir.Value]] = []
         self.claimed: dict[ir.Operation, _Group] = {}
         self.elementwise: dict[ir.Operation, Elementwise | Refusal] = {}
-        self.convs = {op: self._analyze_conv(op) for op in self.ops if op.name in CONV_OPS}
         self.demands = self._halo_demands()
 
     # -- analysis --------------------------------------------------------------------------------------------------
@@ -118,18 +102,11 @@ class _Rewriter:
                 continue
             value, pads = amounts
             _widen(demands, op.operands[0], pads, value)
-        for found in self.convs.values():
-            if not isinstance(found, Refusal):
-                _widen(demands, found[0].data, _read_pads(*found), 0.0)
+        for op, site in self.graph.sites.items():
+            chosen = self.graph.chosen(op)
+            if isinstance(site, ConvSite) and chosen is not None and chosen.choice is not None and self._is_blocked(op):
+                _widen(demands, site.data, _read_pads(site, chosen.choice), 0.0)
         return demands
-
-    def _analyze_conv(self, op: ir.Operation) -> tuple[ConvSite, Choice] | Refusal:
-        site = ConvSite.analyze(op)
-        choice = site if isinstance(site, Refusal) else self.config.conv_policy(site.shape)
-        if isinstance(site, Refusal) or isinstance(choice, Refusal):
-            assert isinstance(choice, Refusal)
-            return choice
-        return site, choice
 
     def _analyze_elementwise(self, op: ir.Operation) -> Elementwise | Refusal:
         if op not in self.elementwise:
@@ -148,8 +125,11 @@ class _Rewriter:
                     found.add(op)
         return sorted(found, key=self.position.__getitem__)
 
-    def _grow(self, root: Root | None, choice: Choice, first: ir.Operation) -> _Group:
-        """Takes elementwise users into the group while each is the first user of what the group computes."""
+    def _grow(self, root: Root | None, choice: Choice, first: ir.Operation, *, plain: bool = False) -> _Group:
+        """Takes elementwise users into the group while each is the first user of what the group computes.
+
+        ``plain``: the group computes NCHW results.
+        """
         epilogue: list[Elementwise] = []
         if root is None:
             site = self._analyze_elementwise(first)
@@ -171,7 +151,7 @@ class _Rewriter:
                 op in self.claimed
                 or not isinstance(site, Elementwise)
                 or site.shape != shape
-                or not self._operands_ready(site, computed)
+                or not self._joins(site, computed, plain)
                 or len(self._live(computed + [op.results[0]], members | {op})) > _MAX_RESULTS
             ):
                 break
@@ -179,7 +159,7 @@ class _Rewriter:
             computed.append(op.results[0])
             last = op
         members = {site.op for site in epilogue}
-        return _Group(root, choice, epilogue, last, self._live(computed, members))
+        return _Group(root, choice, epilogue, last, self._live(computed, members), plain)
 
     def position_of(self, value: ir.Value) -> ir.Operation:
         """The op of the function that defines ``value``."""
@@ -188,15 +168,19 @@ class _Rewriter:
     def _live(self, computed: Sequence[ir.Value], members: set[ir.Operation]) -> list[ir.Value]:
         return [v for v in computed if any(op not in members for op in self._users([v]))]
 
-    def _operands_ready(self, site: Elementwise, computed: Sequence[ir.Value]) -> bool:
-        """Whether the op's other operands are blocked, or cheap to bring there."""
-        for operand in site.operands:
-            if operand.access is Access.FULL and operand.value not in computed and len(site.shape) == 4:
-                if operand.value not in self.will_be_blocked:
-                    return False
-            elif operand.access is Access.PLANE and site.shape[1] % self.config.block:
-                return False
-        return True
+    def _joins(self, site: Elementwise, computed: Sequence[ir.Value], plain: bool) -> bool:
+        """Whether an elementwise op can be part of a kernel that makes ``computed``, in NCHW if ``plain``."""
+        if len(site.shape) == 2:
+            return True
+        others = [o for o in site.operands if o.access is not Access.FULL or o.value not in computed]
+        if plain:  # such kernels read constants besides
+            return all(operand.access in (Access.CHANNEL, Access.SCALAR) for operand in others)
+        chosen = self.graph.chosen(site.op)
+        if chosen is None or chosen.result == NCHW:
+            return False
+        # Behind the last kernel of those that it reads from: equal blocks of a network become equal kernels.
+        made_here = [o.value for o in others if o.access is Access.FULL and self.graph.is_blocked(o.value)]
+        return all(self.position_of(value) in self.claimed for value in made_here)
 
     # -- rewriting -------------------------------------------------------------------------------------------------
 
@@ -229,36 +213,20 @@ class _Rewriter:
                 members += [group.root.op, self.position_of(group.root.result)]
             for member in members:
                 self.claimed[member] = group
-            if not group.plain and not isinstance(group.root, (ReduceSite, MatmulSite)):
-                self.will_be_blocked.update(group.results)
         return group
 
     def _conv_group(self, op: ir.Operation) -> _Group | None:
-        found = self.convs[op]
-        if isinstance(found, Refusal):
-            self._refuse(op, found)
+        chosen = self.graph.chosen(op)
+        if chosen is None or chosen.choice is None:
+            self._refuse(op, self.graph.refused.get(op, Refusal("left to IREE by the layout assignment")))
             return None
-        site, choice = found
-        group = self._grow(site, choice, op)
-        if self.config.alone_policy is not None and self._stands_alone(site, group):
-            alone = self.config.alone_policy(site.shape)
-            if isinstance(alone, Choice):
-                group.choice, group.plain = alone, True
-        return group
-
-    def _stands_alone(self, site: ConvSite, group: _Group) -> bool:
-        """Whether nothing before or behind the group, and no operand of its epilogue, is blocked."""
-        if site.data in self.will_be_blocked or any(
-            operand.access in (Access.FULL, Access.PLANE) and operand.value in self.will_be_blocked
-            for member in group.epilogue
-            for operand in member.operands
-        ):
-            return False
-        return all(op.name in ("func.return", "util.return") for op in self._users(group.results))
+        site = self.graph.sites[op]
+        assert isinstance(site, ConvSite)
+        return self._grow(site, chosen.choice, op, plain=chosen.result == NCHW)
 
     def _matmul_group(self, op: ir.Operation) -> _Group | None:
         site = MatmulSite.analyze(op)
-        choice = site if isinstance(site, Refusal) else self.config.matmul_policy(site.m, site.n, site.k)
+        choice = site if isinstance(site, Refusal) else self.config.policy.matmul(site.m, site.n, site.k)
         if isinstance(site, Refusal) or isinstance(choice, Refusal):
             assert isinstance(choice, Refusal)
             self._refuse(op, choice)
@@ -266,41 +234,34 @@ class _Rewriter:
         return self._grow(site, choice, op)
 
     def _pool_group(self, op: ir.Operation) -> _Group | None:
-        site = WindowSite.analyze(op)
-        if isinstance(site, Refusal):
-            self._refuse(op, site)
+        site = self.graph.sites.get(op)
+        if not isinstance(site, WindowSite):
+            self._refuse(op, self.graph.refused[op])
             return None
-        if site.data not in self.will_be_blocked:
+        if not self._is_blocked(op):
             return None
-        _, _, height, width = ir.ShapedType(site.result.type).shape
-        return self._grow(site, self.config.plain_policy("pooling", height, width), op)
+        return self._grow(site, self.config.policy.plain("pooling", site.shape.out_h, site.shape.out_w), op)
 
     def _generic_group(self, op: ir.Operation) -> _Group | None:
-        reduce = ReduceSite.analyze(op)
-        if isinstance(reduce, ReduceSite):
-            shape = ir.ShapedType(reduce.data.type).shape
-            if reduce.data not in self.will_be_blocked or shape[1] % self.config.block:
-                return None
-            choice = self.config.plain_policy("reduce", shape[2], shape[3])
-            return _Group(reduce, choice, [], op, [reduce.result])
-        site = self._analyze_elementwise(op)
-        if (
-            not isinstance(site, Elementwise)
-            or len(site.shape) != 4
-            or not any(
-                operand.access is Access.FULL and operand.value in self.will_be_blocked for operand in site.operands
-            )
-        ):
+        site = self.graph.sites.get(op)
+        if site is None or not self._is_blocked(op):
             return None
-        if site.shape[2] * site.shape[3] == 1 or not self._operands_ready(site, []):
-            return None
-        return self._grow(None, self.config.plain_policy("elementwise", site.shape[2], site.shape[3]), op)
+        if isinstance(site, ReduceSite):
+            _, _, height, width = ir.ShapedType(site.data.type).shape
+            return _Group(site, self.config.policy.plain("reduce", height, width), [], op, [site.result])
+        assert isinstance(site, Elementwise)
+        return self._grow(None, self.config.policy.plain("elementwise", *site.shape[2:]), op)
+
+    def _is_blocked(self, op: ir.Operation) -> bool:
+        """Whether an op reads its operands in the blocked layout."""
+        chosen = self.graph.chosen(op)
+        return chosen is not None and _reads_blocks(chosen)
 
     def _refuse(self, op: ir.Operation, refusal: Refusal) -> None:
-        self.report.refused.append((_layer(op), op.name, refusal.reason))
+        self.report.refused.append((layer_of(op), op.name, refusal.reason))
 
     def _emit(self, group: _Group) -> None:
-        layer = _layer(group.root.op if group.root is not None else group.epilogue[0].op)
+        layer = layer_of(group.root.op if group.root is not None else group.epilogue[0].op)
         if isinstance(group.root, ReduceSite):
             self._emit_reduce(group.root, group.choice, layer)
             return
@@ -351,7 +312,7 @@ class _Rewriter:
         """The NCHW input with the convolution's padding around it."""
         if not any(site.shape.pads):
             return site.data
-        choice = self.config.plain_policy("pad", site.shape.in_h, site.shape.in_w)
+        choice = self.config.policy.plain("pad", site.shape.in_h, site.shape.in_w)
         return self.emitter.pad(site.data, site.shape.pads, choice, layer)
 
     def _emit_wide(self, site: ConvSite, group: _Group, layer: str) -> None:
@@ -364,25 +325,8 @@ class _Rewriter:
     def _emit_pool(
         self, site: WindowSite, choice: Choice, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
     ) -> list[Blocked]:
-        batch, channels, out_h, out_w = ir.ShapedType(site.result.type).shape
-        _, _, in_h, in_w = ir.ShapedType(site.data.type).shape
-        shape = ConvShape(
-            batch=batch,
-            c_in=channels,
-            c_out=channels,
-            groups=channels,
-            in_h=in_h,
-            in_w=in_w,
-            out_h=out_h,
-            out_w=out_w,
-            k_h=site.kernel[0],
-            k_w=site.kernel[1],
-            stride=site.stride,
-            dilation=site.dilation,
-            pads=site.pad[1],
-        )
         data = self._blocked(site.data, site.pad[1], site.pad[0])
-        return self.emitter.pool(shape, data, site.combine, site.init, choice, layer, epilogue, results)
+        return self.emitter.pool(site.shape, data, site.combine, site.init, choice, layer, epilogue, results)
 
     def _emit_matmul(self, site: MatmulSite, group: _Group, layer: str) -> None:
         computed = {site.result} | {member.op.results[0] for member in group.epilogue}
@@ -412,13 +356,13 @@ class _Rewriter:
         known = self.blocked.get(value)
         if known is None:
             height, width = ir.ShapedType(value.type).shape[2:]
-            known = self.emitter.pack(value, halo, fill, self.config.plain_policy("pack", height, width), "")
+            known = self.emitter.pack(value, halo, fill, self.config.policy.plain("pack", height, width), "")
             self.blocked[value] = known
         fits = all(h >= p for h, p in zip(known.halo, pads, strict=True))
         if fits and (known.halo_value == pad_value or not any(pads)):
             return known
         height, width = known.shape[2:]
-        return self.emitter.copy(known, pads, pad_value, self.config.plain_policy("copy", height, width), "")
+        return self.emitter.copy(known, pads, pad_value, self.config.policy.plain("copy", height, width), "")
 
     def _plane(self, value: ir.Value) -> ir.Value:
         if value not in self.planes:
@@ -431,14 +375,14 @@ class _Rewriter:
     def _unpack_leftovers(self) -> None:
         """Gives ops that stay in NCHW the unpacked form of the blocked values they use."""
         for value, blocked in list(self.blocked.items()):
-            if value not in self.will_be_blocked:
+            if not self.graph.is_blocked(value):
                 continue
             users = [op for op in self._users_now(value) if op not in self.claimed and not self._is_dead(op)]
             if not users:
                 continue
             height, width = blocked.shape[2:]
             with ir.InsertionPoint.after(blocked.value.owner.operation), ir.Location.unknown():
-                plain = self.emitter.unpack(blocked, self.config.plain_policy("unpack", height, width), "")
+                plain = self.emitter.unpack(blocked, self.config.policy.plain("unpack", height, width), "")
             for op in users:
                 for i, operand in enumerate(op.operands):
                     if operand == value:
@@ -459,6 +403,10 @@ class _Rewriter:
                 op.erase()
 
 
+def _reads_blocks(implementation: Implementation) -> bool:
+    return any(layout != NCHW for layout in implementation.operands)
+
+
 def _read_pads(site: ConvSite, choice: Choice) -> Pads:
     """The halo that the kernel of a convolution reads: its padding, and what whole Winograd tiles reach beyond it."""
     return site.shape.tile_pads(choice.knobs["m"]) if "winograd" in choice.schedule else site.shape.pads
@@ -468,7 +416,3 @@ def _widen(demands: dict[ir.Value, tuple[Pads, float]], value: ir.Value, pads: P
     known, known_fill = demands.get(value, (_NO_PADS, fill))
     if fill == known_fill:
         demands[value] = (tuple(map(max, known, pads)), fill)  # type: ignore[assignment]
-
-
-def _layer(op: ir.Operation) -> str:
-    return str(ir.StringAttr(op.attributes["dlas.layer"]).value) if "dlas.layer" in op.attributes else ""

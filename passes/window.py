@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from iree.compiler import ir
 
 from dlas.passes.constants import read_scalar
-from dlas.passes.conv import pad_amounts, pair
+from dlas.passes.conv import ConvShape, pad_amounts, pair
 from dlas.passes.plan import Refusal
 
 # op -> the arith op that combines two elements
@@ -27,6 +27,27 @@ class WindowSite:
     stride: tuple[int, int]
     dilation: tuple[int, int]
     result: ir.Value
+
+    @property
+    def shape(self) -> ConvShape:
+        """The window as a depthwise convolution would have it."""
+        batch, channels, out_h, out_w = ir.ShapedType(self.result.type).shape
+        _, _, in_h, in_w = ir.ShapedType(self.data.type).shape
+        return ConvShape(
+            batch=batch,
+            c_in=channels,
+            c_out=channels,
+            groups=channels,
+            in_h=in_h,
+            in_w=in_w,
+            out_h=out_h,
+            out_w=out_w,
+            k_h=self.kernel[0],
+            k_w=self.kernel[1],
+            stride=self.stride,
+            dilation=self.dilation,
+            pads=self.pad[1],
+        )
 
     @classmethod
     def analyze(cls, op: ir.Operation) -> WindowSite | Refusal:

@@ -47,7 +47,7 @@ class BlockedLayoutPass(Pass):
     def run(self, module: Any) -> list[Note]:
         _load_dialects(module.context)
         rules = Rules(VectorUnit(self.lanes, self.registers), self.winograd)
-        layout = BlockedLayout(rules.block, rules.conv, rules.plain, rules.matmul, rules.alone)
+        layout = BlockedLayout(rules)
         notes: list[Note] = []
         for function in walk(module, "func.func", "util.func"):
             if not function.regions[0].blocks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -12,8 +12,10 @@ from iree.compiler.dialects.transform import interpreter
 from dlas.dialects import TransformScript
 from dlas.errors import ScheduleError
 from dlas.passes.conv import ConvShape
+from dlas.passes.layout_assignment import NCHW, Implementation, blocked
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.plan import Choice, Kernel, Refusal
+from dlas.schedules import costs
 from dlas.schedules.knobs import VectorUnit, lane_tile, packed_cycles, register_tile, winograd_lane_tile, winograd_tile
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
@@ -89,43 +91,71 @@ class Rules:
         self.unit, self.winograd = unit, winograd
         self.block = unit.lanes
 
+    def implementations(self, shape: ConvShape) -> Sequence[Implementation] | Refusal:
+        """The ways to compute a convolution, with their layouts and estimated cycles; or why there is none."""
+        layout = blocked(self.block)
+        found = []
+        for choice, cycles in self._blocked_choices(shape):
+            direct = bool(choice.knobs.get("direct"))
+            cycles += costs.DISPATCH + (costs.pad_cycles(shape) if direct else 0.0)
+            found.append(Implementation((NCHW if direct else layout,), layout, cycles, choice))
+        alone = self._w_lanes(shape)
+        if alone is not None:
+            choice, cycles = alone
+            found.append(Implementation((NCHW,), NCHW, cycles + costs.DISPATCH + costs.pad_cycles(shape), choice))
+        return found or self._unfit(shape)
+
     def conv(self, shape: ConvShape) -> Choice | Refusal:
-        """The schedule of a convolution, or why none fits."""
-        block = self.block
-        c_pg, k_pg, groups = shape.c_per_group, shape.k_per_group, shape.groups
+        """The fastest schedule of a convolution between blocked neighbours, or why none fits."""
+        found = list(self._blocked_choices(shape))
+        return min(found, key=lambda each: each[1])[0] if found else self._unfit(shape)
+
+    def _unfit(self, shape: ConvShape) -> Refusal:
+        channels = f"{shape.groups} groups of {shape.c_per_group} to {shape.k_per_group} channels"
+        return Refusal(f"{channels} do not fill blocks of {self.block} by merging groups")
+
+    def _blocked_choices(self, shape: ConvShape) -> Iterator[tuple[Choice, float]]:
+        """Schedules that write blocks, with the estimated cycles of their kernels."""
         merge = self._merge(shape)
-        if merge is not None and (choice := self._winograd(shape, merge)) is not None:
-            return choice
-        if groups > 1 and c_pg == k_pg and block % c_pg == 0:
-            taps = shape.k_w
-            ow = lane_tile(self.unit, shape.out_w, taps)
+        if merge is not None and (found := self._winograd(shape, merge)) is not None:
+            yield found
+        c_pg = shape.c_per_group
+        if shape.groups > 1 and c_pg == shape.k_per_group and self.block % c_pg == 0:
+            ow = lane_tile(self.unit, shape.out_w, shape.k_w)
             kind = "depthwise" if c_pg == 1 else f"{c_pg} channels per group"
-            return Choice("lane_conv", {"ow": ow, "block": block}, f"{kind}: lanes on channels")
-        if merge is None:
-            return Refusal(
-                f"{groups} groups of {c_pg} to {k_pg} channels do not fill blocks of {block} by merging groups"
-            )
-        k_blocks = -(-(k_pg * merge) // block)
+            choice = Choice("lane_conv", {"ow": ow, "block": self.block}, f"{kind}: lanes on channels")
+            yield choice, costs.lane_cycles(self.unit, shape)
+        if merge is not None:
+            choice = self._packed(shape, merge)
+            vectors, ow = choice.knobs["t_o"] // self.block, choice.knobs["ow"]
+            yield choice, costs.packed_cycles(self.unit, shape, merge, vectors, ow)
+
+    def _packed(self, shape: ConvShape, merge: int) -> Choice:
+        block, c_pg = self.block, shape.c_per_group
+        k_blocks = -(-(shape.k_per_group * merge) // block)
         vectors, ow = register_tile(self.unit, k_blocks, shape.out_w)
         knobs = {"t_o": vectors * block, "ow": ow, "block": block, "merge": merge}
         reason = f"T_O={knobs['t_o']}, {vectors}x{ow} accumulators of {block} lanes"
         if merge > 1:
             reason += f", {merge} groups of {c_pg} channels merged"
-        if groups == 1 and c_pg < block:
+        if shape.groups == 1 and c_pg < block:
             knobs["direct"] = 1
             reason += ", input read in NCHW"
             if shape.stride[1] > 1:  # a few channels are too little work for a loop over columns (1.7x at 3x3 stride 2)
                 knobs["unroll_kw"] = 1
         return Choice("packed_conv", knobs, reason)
 
-    def _winograd(self, shape: ConvShape, merge: int) -> Choice | None:
+    def _winograd(self, shape: ConvShape, merge: int) -> tuple[Choice, float] | None:
         """F(m x m, 3 x 3) where it is estimated to be faster than the sums themselves."""
         per_group = shape.c_per_group
         plain = (shape.k_h, shape.k_w, *shape.stride, *shape.dilation) == (3, 3, 1, 1, 1, 1)
         if plain and 1 < per_group == shape.k_per_group < self.block and self.block % per_group == 0:
             m = winograd_lane_tile(self.unit, shape, self.winograd)
             reason = f"F({m}x{m}, 3x3), {per_group} channels per group: lanes on channels"
-            return None if m is None else Choice("winograd_lane_conv", {"m": m, "block": self.block}, reason)
+            if m is None:
+                return None
+            choice = Choice("winograd_lane_conv", {"m": m, "block": self.block}, reason)
+            return choice, costs.winograd_lane_cycles(self.unit, shape, m)
         if not plain or merge > 1 or per_group < self.block or shape.k_per_group < self.block:
             return None
         tile = winograd_tile(self.unit, shape, self.winograd, merge)
@@ -135,15 +165,16 @@ class Rules:
         share = tile.cycles / packed_cycles(self.unit, shape, merge)
         accumulators = f"{tile.t_o // self.block}x{tile.ow} accumulators of {self.block} lanes"
         reason = f"F({tile.m}x{tile.m}, 3x3), {accumulators}: estimated at {share:.0%} of packed_conv's time"
-        return Choice("winograd_conv", {**knobs, "block": self.block, "merge": merge}, reason)
+        choice = Choice("winograd_conv", {**knobs, "block": self.block, "merge": merge}, reason)
+        return choice, shape.batch * tile.cycles
 
-    def alone(self, shape: ConvShape) -> Choice | Refusal:
-        """The schedule of a convolution with NCHW on both sides, where packing would cost more than it gains."""
+    def _w_lanes(self, shape: ConvShape) -> tuple[Choice, float] | None:
+        """Vectors along the row of NCHW tensors, for groups of fewer channels than a vector."""
         lanes, per_group = self.unit.lanes, shape.k_per_group
         if shape.groups == 1 or shape.c_per_group == 1 or shape.c_per_group >= lanes or shape.stride[1] > 1:
-            return Refusal("packed: ordinary, depthwise, strided, or enough channels per group for a vector")
+            return None
         if shape.out_w % lanes:
-            return Refusal(f"packed: rows of {shape.out_w} do not fill vectors of {lanes}")
+            return None
         t_o = next(t for t in (8, 4, 2, 1) if per_group % t == 0)
         enough = self.unit.fma_units * self.unit.fma_latency
         wide = [
@@ -151,11 +182,23 @@ class Rules:
             for v in (4, 2, 1)
             if shape.out_w % (v * lanes) == 0 and self.unit.fits(v, t_o) and v * t_o >= min(enough, 8)
         ]
-        if not wide:
-            return Refusal(f"packed: no tile of a row of {shape.out_w} hides the latency of an FMA")
+        if not wide:  # no tile of a row hides the latency of an FMA
+            return None
         knobs = {"t_o": t_o, "ow": wide[0] * lanes, "lanes": lanes}
-        reason = f"stands alone: NCHW in and out, {t_o}x{wide[0]} accumulators of {lanes} pixels"
-        return Choice("w_lanes", knobs, reason)
+        reason = f"NCHW in and out, {t_o}x{wide[0]} accumulators of {lanes} pixels"
+        return Choice("w_lanes", knobs, reason), costs.w_lanes_cycles(self.unit, shape, wide[0], t_o)
+
+    def transform_cycles(self, shape: Sequence[int], source: str, target: str) -> float:
+        """Cycles to bring an activation from one layout to another."""
+        return costs.transform_cycles(self.unit, shape, source, target)
+
+    def window_cycles(self, shape: ConvShape, layout: str) -> float:
+        """Cycles of pooling; ``shape`` gives the window as a depthwise convolution would."""
+        return costs.window_cycles(self.unit, shape, layout)
+
+    def stream_cycles(self, elements: int, layout: str, *, fused: bool = False) -> float:
+        """Cycles to read and write so many elements in all, in a kernel of its own or ``fused`` into one."""
+        return costs.stream_cycles(elements, layout, fused=fused)
 
     def _merge(self, shape: ConvShape) -> int | None:
         """The fewest groups that fill blocks of both the input's and the output's channels when merged.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ from dlas.compiler.cli import console
 from dlas.compiler.cli.options import IreeFlags, Json, Model, NoSchedules, Target, Winograd
 
 if TYPE_CHECKING:
-    from dlas.compiler.explain import ExplainedKernel, Explanation
+    from dlas.compiler.explain import ExplainedKernel, Explanation, Way
 
 _LAYERS = 2  # named in one row
 
@@ -65,10 +66,34 @@ def _print_explanation(explanation: Explanation) -> None:
         rows.append([*row, kernel.reason, kernel.name])
     title = f"{explanation.model} for {explanation.target}"
     console.print_table(console.make_table(title, [*columns, "why", "kernel"], rows))
+    if explanation.layouts:
+        _print_layouts(explanation)
     for op in explanation.refused:
         print(f"no schedule for {op.op} of {op.layer or 'an unnamed layer'}: {op.reason}")
     for line in _totals(explanation):
         print(line)
+
+
+def _print_layouts(explanation: Explanation) -> None:
+    """The layout assignment: one row for the layers that share op, choice and costs."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for op in explanation.layouts:
+        if op.chosen.schedule is None and not any(way.schedule for way in op.alternatives) and op.chosen.cycles == 0:
+            continue  # joins the kernel before it, at no cost
+        best = op.alternatives[0] if op.alternatives else None
+        row = (op.op, *_way(op.chosen), *(_way(best) if best else ("-", "-", "-")))
+        extra = "-" if best is None else f"+{best.extra_cycles / 1e3:.1f}"
+        rows.setdefault((*row, extra), []).append(op.layer or "-")
+    columns = ["layer", "op", "chosen", "layouts", "kcycles>", "else", "layouts", "kcycles>", "model>"]
+    body = [[_names(layers), *row] for row, layers in rows.items()]
+    kind = "cheapest" if explanation.layout_exact else "approximate"
+    title = f"layout assignment: {explanation.layout_cycles / 1e3:.0f} kcycles estimated, {kind}"
+    console.print_table(console.make_table(title, columns, body))
+
+
+def _way(way: Way) -> tuple[str, str, str]:
+    layouts = way.reads if way.reads == way.writes else f"{way.reads} to {way.writes}"
+    return way.schedule or "-", layouts, f"{way.cycles / 1e3:.1f}"
 
 
 def _totals(explanation: Explanation) -> list[str]:
@@ -90,7 +115,10 @@ def _totals(explanation: Explanation) -> list[str]:
 
 def _layers(kernel: ExplainedKernel) -> str:
     """The first layers that run the kernel, and how many more (a network repeats its shapes; JSON has them all)."""
-    names = kernel.layer.split(", ")
+    return _names(kernel.layer.split(", "))
+
+
+def _names(names: Sequence[str]) -> str:
     more = f" and {len(names) - _LAYERS} more" if len(names) > _LAYERS else ""
     return (", ".join(names[:_LAYERS]) or "-") + more
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from dlas.compiler.explain import describe, explain, knob_meanings, random_inputs
+from dlas.passes.layout_assignment import NCHW, Assignment, Implementation, LayoutOp, LayoutProblem
+from dlas.passes.plan import Choice
 from dlas.runtime.artifact import KernelRecord, TensorSpec
 from dlas.runtime.profile import KernelTime
 from dlas.runtime.roofline import Roofline
@@ -23,7 +25,11 @@ LEFT = KernelRecord("d2", "c", "linalg.generic", None, {}, "no schedule for thes
 LOOPS = KernelRecord("d3", "d", "conv", None, {"ow": 4}, "schedule packed_conv does not apply", flops=8, bytes=8)
 
 
-def compilation(*kernels: KernelRecord, refused: list[tuple[str, str, str]] | None = None) -> Any:
+def compilation(
+    *kernels: KernelRecord,
+    refused: list[tuple[str, str, str]] | None = None,
+    assignments: list[Assignment] | None = None,
+) -> Any:
     scheduled = [
         SimpleNamespace(
             export=kernel.name, kernel=kernel if kernel.knobs else None, applied=kernel.schedule is not None
@@ -34,7 +40,7 @@ def compilation(*kernels: KernelRecord, refused: list[tuple[str, str, str]] | No
         scheduled=scheduled,
         artifact=SimpleNamespace(model="net", kernels=kernels),
         target=SimpleNamespace(name="x86_64"),
-        layout=SimpleNamespace(refused=refused or []),
+        layout=SimpleNamespace(refused=refused or [], assignments=assignments or []),
     )
 
 
@@ -53,6 +59,21 @@ def test_times_make_rates_and_shares() -> None:
     assert explanation.scheduled_share == pytest.approx(120 / 125)
     data = explanation.to_json()
     assert data["roofline"]["peak_gflops"] == 100.0 and data["kernels"][0]["layer"] == "a, b"
+
+
+def test_layouts_and_what_the_alternatives_would_have_cost() -> None:
+    blocks = Implementation(("nChw8c",), "nChw8c", 100.0, Choice("packed_conv", {}, "fits"))
+    rows = Implementation((NCHW,), NCHW, 130.0, Choice("w_lanes", {}, "fits"))
+    reader = LayoutOp("", "", (1,), None, (Implementation((NCHW,), NCHW, 0.0),))
+    problem = LayoutProblem(lambda *_: 10.0, [LayoutOp("a", "conv", (0,), 1, (blocks, rows)), reader])
+    explanation = describe(compilation(CONV, assignments=[problem.solve()]), {}, None)
+    (layout,) = explanation.layouts
+    assert (layout.layer, layout.op) == ("a", "conv")
+    assert (layout.chosen.schedule, layout.chosen.reads, layout.chosen.cycles) == ("packed_conv", "nChw8c", 100.0)
+    (other,) = layout.alternatives
+    assert (other.schedule, other.writes, other.cycles, other.extra_cycles) == ("w_lanes", NCHW, 130.0, 10.0)
+    assert explanation.layout_cycles == 120.0 and explanation.layout_exact
+    assert explanation.to_json()["layouts"]["ops"][0]["alternatives"][0]["extra_cycles"] == 10.0
 
 
 def test_without_times_the_order_is_the_modules() -> None:

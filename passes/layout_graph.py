@@ -1,0 +1,209 @@
+"""Read a function as a layout problem: its convolutions, pooling, reductions and elementwise ops with their
+implementations, and everything else, which reads and writes NCHW."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from iree.compiler import ir
+
+from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite
+from dlas.passes.elementwise import Access, Elementwise
+from dlas.passes.generics import layer_of
+from dlas.passes.layout_assignment import NCHW, Assignment, Implementation, LayoutOp, LayoutProblem, blocked
+from dlas.passes.plan import Choice, Refusal
+from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
+
+Site = ConvSite | WindowSite | ReduceSite | Elementwise
+_THROUGH = ("tensor.pad", "tensor.expand_shape", "tensor.collapse_shape")
+
+
+class LayoutPolicy(Protocol):
+    """What the layout pass asks of the schedules: which there are for an op, and what they and transforms cost."""
+
+    block: int
+    """Channels of a block, B (f32 lanes of a vector register)."""
+
+    def implementations(self, shape: ConvShape) -> Sequence[Implementation] | Refusal:
+        """The ways to compute a convolution, or why there is none."""
+
+    def matmul(self, m: int, n: int, k: int) -> Choice | Refusal:
+        """The schedule of ``[m, k] x [k, n]``."""
+
+    def plain(self, kind: str, height: int, width: int) -> Choice:
+        """The schedule of a kernel without multiply-accumulates."""
+
+    def transform_cycles(self, shape: Sequence[int], source: str, target: str) -> float:
+        """Cycles to bring an activation from one layout to another."""
+
+    def window_cycles(self, shape: ConvShape, layout: str) -> float:
+        """Cycles of pooling; ``shape`` gives the window as a depthwise convolution would."""
+
+    def stream_cycles(self, elements: int, layout: str, *, fused: bool = False) -> float:
+        """Cycles to read and write so many elements in all, in a kernel of its own or ``fused`` into one."""
+
+
+class LayoutGraph:
+    """The function's ops that have a say in layouts.
+
+    Args:
+        ops: of the function, in order.
+        policy: says what implementations there are.
+
+    Attributes:
+        sites: what each op is; those left out read and write NCHW.
+        refused: convolutions that no implementation takes.
+    """
+
+    def __init__(self, ops: Sequence[ir.Operation], policy: LayoutPolicy) -> None:
+        self.policy = policy
+        self.sites: dict[ir.Operation, Site] = {}
+        self.refused: dict[ir.Operation, Refusal] = {}
+        self._numbers: dict[ir.Value, int] = {}
+        self._shapes: list[tuple[int, ...]] = []
+        self._nodes: dict[ir.Operation, int] = {}
+        self._operands: dict[ir.Operation, set[ir.Value]] = {}  # (values of other classes are unequal in lists)
+        self._producers: dict[ir.Value, int] = {}  # nodes by what they make
+        self._through: dict[ir.Operation, set[ir.Operation]] = {}  # for a pad or reshape, the sites that see through it
+        self.problem = LayoutProblem(
+            lambda number, source, target: policy.transform_cycles(self._shapes[number], source, target)
+        )
+        for op in ops:
+            self._add(op)
+        self._add_plain_readers()
+        self.assignment: Assignment = self.problem.solve()
+
+    def chosen(self, op: ir.Operation) -> Implementation | None:
+        """The implementation of an op; None for one without a say."""
+        node = self._nodes.get(op)
+        return None if node is None else self.assignment.ops[node].chosen
+
+    def is_blocked(self, value: ir.Value) -> bool:
+        """Whether a value is made in the blocked layout."""
+        producer = self._producers.get(value)
+        return producer is not None and self.assignment.ops[producer].chosen.result != NCHW
+
+    # -- building --------------------------------------------------------------------------------------------------
+
+    def _add(self, op: ir.Operation) -> None:
+        if op.name in CONV_OPS:
+            self._add_conv(op)
+        elif op.name in POOL_OPS:
+            self._add_pool(op)
+        elif op.name == "linalg.generic":
+            self._add_generic(op)
+
+    def _add_conv(self, op: ir.Operation) -> None:
+        site = ConvSite.analyze(op)
+        found = site if isinstance(site, Refusal) else self.policy.implementations(site.shape)
+        if isinstance(site, Refusal) or isinstance(found, Refusal):
+            assert isinstance(found, Refusal)
+            self.refused[op] = found
+            return
+        self._node(op, site, [site.data], site.result, found)
+
+    def _add_pool(self, op: ir.Operation) -> None:
+        site = WindowSite.analyze(op)
+        if isinstance(site, Refusal):
+            self.refused[op] = site
+            return
+        shape = site.shape
+        self._node(
+            op,
+            site,
+            [site.data],
+            site.result,
+            [
+                Implementation((layout,), layout, self.policy.window_cycles(shape, layout))
+                for layout in (blocked(self.policy.block), NCHW)
+            ],
+        )
+
+    def _add_generic(self, op: ir.Operation) -> None:
+        reduce = ReduceSite.analyze(op)
+        if isinstance(reduce, ReduceSite):
+            shape = ir.ShapedType(reduce.data.type).shape
+            elements = math.prod(shape)
+            layouts = [NCHW] if shape[1] % self.policy.block else [blocked(self.policy.block), NCHW]
+            ways = [Implementation((layout,), NCHW, self.policy.stream_cycles(elements, layout)) for layout in layouts]
+            self._node(op, reduce, [reduce.data], None, ways)
+            return
+        site = Elementwise.analyze(op)
+        if isinstance(site, Refusal) or len(site.shape) != 4:
+            return
+        full = list(dict.fromkeys(o.value for o in site.operands if o.access is Access.FULL))
+        planes = list(dict.fromkeys(o.value for o in site.operands if o.access is Access.PLANE))
+        if not full:
+            return
+        layouts = [NCHW]
+        if not (planes and site.shape[1] % self.policy.block):
+            layouts.insert(0, blocked(self.policy.block))
+        pixels = math.prod(site.shape)
+        ways = [
+            Implementation(
+                (layout,) * len(full) + (NCHW,) * len(planes),
+                layout,
+                self.policy.stream_cycles(pixels * (len(full) + 1), layout),
+                fused_cycles=self.policy.stream_cycles(pixels * (len(full) - 1), layout, fused=True),
+            )
+            for layout in layouts
+        ]
+        self._node(op, site, [*full, *planes], op.results[0], ways)
+
+    def _node(
+        self,
+        op: ir.Operation,
+        site: Site,
+        operands: Sequence[ir.Value],
+        result: ir.Value | None,
+        implementations: Sequence[Implementation],
+    ) -> None:
+        for value in op.operands:
+            for through in _between(value, set(operands)):
+                self._through.setdefault(through, set()).add(op)
+        numbers = tuple(self._number(value) for value in operands)
+        target = None if result is None else self._number(result)
+        if result is not None:
+            self._producers[result] = len(self.problem.ops)
+        self.sites[op], self._operands[op] = site, set(operands)
+        self._nodes[op] = len(self.problem.ops)
+        self.problem.ops.append(LayoutOp(layer_of(op), op.name, numbers, target, tuple(implementations)))
+
+    def _number(self, value: ir.Value) -> int:
+        if value not in self._numbers:
+            self._numbers[value] = len(self._shapes)
+            self._shapes.append(tuple(ir.ShapedType(value.type).shape))
+        return self._numbers[value]
+
+    def _add_plain_readers(self) -> None:
+        """One reader in NCHW for each value of the problem that anything else reads."""
+        for value in self._producers:
+            if self._needs_plain(value):
+                way = Implementation((NCHW,), NCHW, 0.0)
+                self.problem.ops.append(LayoutOp("", "", (self._numbers[value],), None, (way,)))
+
+    def _needs_plain(self, value: ir.Value, source: ir.Value | None = None) -> bool:
+        """Whether anything but sites reads a value; ``source`` is what it was before pads and reshapes."""
+        source = value if source is None else source
+        for use in value.uses:
+            user = use.owner.operation
+            if user in self._operands:
+                if source not in self._operands[user]:
+                    return True
+            elif user not in self._through or self._needs_plain(user.results[0], source):
+                return True
+        return False
+
+
+def _between(start: ir.Value, ends: set[ir.Value]) -> Iterator[ir.Operation]:
+    """The pads and reshapes from a value back to one of ``ends``; none if it does not come from there."""
+    passed = []
+    while start not in ends:
+        op = getattr(start.owner, "operation", None)
+        if op is None or op.name not in _THROUGH:
+            return
+        passed.append(op)
+        start = op.operands[0]
+    yield from passed
