@@ -41,6 +41,7 @@ class ExplainedKernel:
             kernel that was planned but that its schedule did not fit; None with a schedule.
         knobs: of the schedule (of the one that did not fit, for ``plain loops``).
         reason: why this schedule, or why none.
+        problem: what a convolution computes, "" for other kernels.
         flops, bytes: of one call; 0 flops for data movement and for what is left to IREE (not counted).
         calls: per inference, None if not timed (as all that follows).
         time_us: microseconds per inference, all calls.
@@ -59,6 +60,7 @@ class ExplainedKernel:
     reason: str
     flops: int
     bytes: int
+    problem: str = ""
     calls: int | None = None
     time_us: float | None = None
     time_share: float | None = None

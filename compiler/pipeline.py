@@ -20,6 +20,7 @@ from dlas.errors import ArtifactError, CompileError, UsageError
 from dlas.passes.blocked_layout import LayoutReport
 from dlas.runtime.artifact import Artifact, KernelRecord
 from dlas.schedules.knobs import VectorUnit
+from dlas.schedules.measured import load_measurements
 from dlas.schedules.rules import Rules
 
 STAGES = ("import", "canonicalise", "optimise", "schedule", "codegen", "package")
@@ -43,6 +44,8 @@ class Options:
         parameters_threshold: bytes.
         winograd: the largest output tile m of Winograd's F(m x m, 3 x 3) that 3x3 convolutions may use. 4 costs up to a
             decimal digit (errors around 1e-6 of the largest value instead of 3e-7), 2 nothing; 0 is none.
+        measured: the JSON of an earlier ``dlas explain`` for this target: its times stand in for the estimates of the
+            layout assignment where a convolution, its schedule and knobs are the same; None: estimates only.
         iree_flags: further flags of IREE's compiler.
         progress: called when a stage starts.
     """
@@ -53,6 +56,7 @@ class Options:
     parameters: str | Path | None = None
     parameters_threshold: int = 1024
     winograd: int = 4
+    measured: str | Path | None = None
     iree_flags: tuple[str, ...] = ()
     progress: Progress | None = None
 
@@ -99,7 +103,9 @@ class Compilation:
     # -- stages ----------------------------------------------------------------------------------------------------
 
     def _import(self, stack: contextlib.ExitStack) -> None:
-        self._session = codegen.CodegenSession(self.target, self._iree_flags())  # first: a wrong flag is soon told
+        # First: a wrong file or flag is soon told.
+        self._rules = rules_for(self.target, self.options.winograd, self.options.measured)
+        self._session = codegen.CodegenSession(self.target, self._iree_flags())
         self.imported = import_model(self.model, self.example_inputs)
 
     def _canonicalise(self, stack: contextlib.ExitStack) -> None:
@@ -112,7 +118,7 @@ class Compilation:
         with self._explained("IREE's compiler does not read the model"):
             self.module = ir.Module.parse(self.imported.bytecode)
         if self.options.schedules:
-            self.layout = codegen.lay_out(self.module, rules_for(self.target, self.options.winograd))
+            self.layout = codegen.lay_out(self.module, self._rules)
             with self._explained("the blocked layout does not fit this model", "--no-schedules leaves it to IREE"):
                 self.module.operation.verify()
 
@@ -188,6 +194,7 @@ class Compilation:
                 choice.reason if item.applied else item.reason,
                 kernel.flops,
                 kernel.bytes,
+                choice.problem,
             )
 
     def _dump(self, name: str, number: int) -> None:
@@ -218,12 +225,12 @@ _STAGES: dict[str, Callable[[Compilation, contextlib.ExitStack], None]] = {
 }
 
 
-def rules_for(target: Target, winograd: int = 4) -> Rules:
-    """The default scheduling rules of a target (see :attr:`Options.winograd`)."""
+def rules_for(target: Target, winograd: int = 4, measured: str | Path | None = None) -> Rules:
+    """The default scheduling rules of a target (see :attr:`Options.winograd` and :attr:`Options.measured`)."""
     unit = VectorUnit(
         target.simd_lanes, target.vector_registers, target.fma_units, target.fma_latency, l2_kb=target.l2_kb
     )
-    return Rules(unit, winograd)
+    return Rules(unit, winograd, load_measurements(measured, unit, target.name) if measured else None)
 
 
 def versions() -> dict[str, str]:

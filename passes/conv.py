@@ -65,6 +65,15 @@ class ConvShape:
         return self.batch * self.c_out * self.out_h * self.out_w * self.c_per_group * self.k_h * self.k_w
 
     @property
+    def problem(self) -> str:
+        """All extents in one line: ``1x64x56x56 to 64, 3x3, groups 4, stride 1x1, dilation 1x1, pads 1 1 1 1``."""
+        return (
+            f"{self.batch}x{self.c_in}x{self.in_h}x{self.in_w} to {self.c_out}, {self.k_h}x{self.k_w}, "
+            f"groups {self.groups}, stride {self.stride[0]}x{self.stride[1]}, "
+            f"dilation {self.dilation[0]}x{self.dilation[1]}, pads {' '.join(map(str, self.pads))}"
+        )
+
+    @property
     def kind(self) -> str:
         """``depthwise``, ``grouped``, ``pointwise`` or ``conv``."""
         if self.groups > 1:

@@ -15,11 +15,15 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Choice:
-    """A schedule for one kernel: its name, its knobs, and why it was chosen."""
+    """A schedule for one kernel: its name, its knobs, and why it was chosen.
+
+    ``problem`` says what it computes, for comparing kernels of several models (empty where nothing compares them).
+    """
 
     schedule: str
     knobs: Mapping[str, int]
     reason: str
+    problem: str = field(default="", repr=False, compare=False)
 
 
 @dataclass

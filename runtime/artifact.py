@@ -56,6 +56,7 @@ class KernelRecord:
         reason: why this schedule (or none).
         flops: floating-point operations per call.
         bytes: bytes it must read and write per call.
+        problem: what a convolution computes, all extents in one line; "" for other kernels.
     """
 
     name: str
@@ -66,6 +67,7 @@ class KernelRecord:
     reason: str
     flops: int
     bytes: int
+    problem: str = ""
 
 
 @dataclass

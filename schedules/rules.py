@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from iree.compiler import ir
@@ -19,6 +19,7 @@ from dlas.schedules import costs
 from dlas.schedules.knobs import VectorUnit, lane_tile, packed_cycles, register_tile, winograd_lane_tile, winograd_tile
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
+from dlas.schedules.measured import Measurements
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, pad, reduce, transpose
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
@@ -85,10 +86,11 @@ class Rules:
     Args:
         unit: what the target's cores have.
         winograd: the largest output tile m of F(m x m, 3 x 3) to use: 4, 2 (as exact as the sums), or 0: none.
+        measured: times that stand in for estimates.
     """
 
-    def __init__(self, unit: VectorUnit, winograd: int = 4) -> None:
-        self.unit, self.winograd = unit, winograd
+    def __init__(self, unit: VectorUnit, winograd: int = 4, measured: Measurements | None = None) -> None:
+        self.unit, self.winograd, self.measured = unit, winograd, measured or Measurements()
         self.block = unit.lanes
 
     def implementations(self, shape: ConvShape) -> Sequence[Implementation] | Refusal:
@@ -97,13 +99,19 @@ class Rules:
         found = []
         for choice, cycles in self._blocked_choices(shape):
             direct = bool(choice.knobs.get("direct"))
-            cycles += costs.DISPATCH + (costs.pad_cycles(shape) if direct else 0.0)
-            found.append(Implementation((NCHW if direct else layout,), layout, cycles, choice))
+            found.append(self._implementation(shape, NCHW if direct else layout, layout, choice, cycles))
         alone = self._w_lanes(shape)
         if alone is not None:
-            choice, cycles = alone
-            found.append(Implementation((NCHW,), NCHW, cycles + costs.DISPATCH + costs.pad_cycles(shape), choice))
+            found.append(self._implementation(shape, NCHW, NCHW, *alone))
         return found or self._unfit(shape)
+
+    def _implementation(
+        self, shape: ConvShape, reads: str, writes: str, choice: Choice, cycles: float
+    ) -> Implementation:
+        choice = replace(choice, problem=shape.problem)
+        measured = self.measured.get(choice)
+        kernel = cycles + costs.DISPATCH if measured is None else measured
+        return Implementation((reads,), writes, kernel + (costs.pad_cycles(shape) if reads == NCHW else 0.0), choice)
 
     def conv(self, shape: ConvShape) -> Choice | Refusal:
         """The fastest schedule of a convolution between blocked neighbours, or why none fits."""

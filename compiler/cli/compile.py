@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dlas.compiler.cli import console
-from dlas.compiler.cli.options import Elide, IreeFlags, Json, Model, NoSchedules, Target, Winograd, check_writable
+from dlas.compiler.cli.options import (
+    Elide,
+    IreeFlags,
+    Json,
+    Measured,
+    Model,
+    NoSchedules,
+    Target,
+    Winograd,
+    check_writable,
+)
 from dlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +54,7 @@ def compile_command(
     ] = None,
     no_schedules: NoSchedules = False,
     winograd: Winograd = 4,
+    measured: Measured = None,
     iree_flag: IreeFlags = None,
     elide: Elide = None,
     json: Json = False,
@@ -69,6 +80,7 @@ def compile_command(
             dump_ir=dump_ir,
             schedules=not no_schedules,
             winograd=winograd,
+            measured=measured,
             parameters=parameters,
             iree_flags=tuple(iree_flag or ()),
             progress=progress,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlas.compiler.cli import console
-from dlas.compiler.cli.options import IreeFlags, Json, Model, NoSchedules, Target, Winograd
+from dlas.compiler.cli.options import IreeFlags, Json, Measured, Model, NoSchedules, Target, Winograd
 
 if TYPE_CHECKING:
     from dlas.compiler.explain import ExplainedKernel, Explanation, Way
@@ -26,6 +26,7 @@ def explain_command(
     ] = None,
     no_schedules: NoSchedules = False,
     winograd: Winograd = 4,
+    measured: Measured = None,
     iree_flag: IreeFlags = None,
     json: Json = False,
 ) -> None:
@@ -39,7 +40,11 @@ def explain_command(
 
     with console.stages() as progress:
         options = Options(
-            schedules=not no_schedules, winograd=winograd, iree_flags=tuple(iree_flag or ()), progress=progress
+            schedules=not no_schedules,
+            winograd=winograd,
+            measured=measured,
+            iree_flags=tuple(iree_flag or ()),
+            progress=progress,
         )
         explanation = explain(model, None, device, options, timed=time)
     if json:

@@ -34,6 +34,15 @@ Winograd: TypeAlias = Annotated[
         "--winograd", metavar="M", help="Largest output tile of Winograd's domain for 3x3 convolutions: 4, 2, 0: none."
     ),
 ]
+Measured: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--measured",
+        metavar="F",
+        help="JSON of an earlier `dlas explain --json`: assign layouts by its times where it has them.",
+        show_default=False,
+    ),
+]
 Elide: TypeAlias = Annotated[
     int | None,
     typer.Option(
