@@ -322,7 +322,9 @@ class _Elimination:
         values = dict(self.fixed)
         for bucket in reversed(self.buckets):
             table = self._sum(bucket.factors, bucket.scope)
-            values[bucket.variable] = int(np.argmin(table[(slice(None), *(values[v] for v in bucket.scope[1:]))]))
+            for variable in reversed(bucket.scope[1:]):
+                table = table[..., values[variable]]
+            values[bucket.variable] = int(np.argmin(table))
         return values
 
     def marginals(self) -> dict[int, np.ndarray]:

@@ -257,8 +257,10 @@ def test_explain_with_times_and_the_share_of_the_peak(
     assert lines[0] == "two for x86_64"
     for column in ("calls", "us", "time", "GFLOP/s", "GB/s", "of peak"):
         assert f" {column} " in lines[1]
-    (row,) = (line for line in lines if line.startswith("scheduled "))
+    row, layout = (line for line in lines if line.startswith("scheduled "))
     assert "packed_conv" in row and row.count("%") == 2
+    assert "packed_conv" in layout and "nChw" in layout
+    assert any(line.startswith("layout assignment: ") for line in lines)
     assert "measured peak of one core: 123 GFLOP/s, 4.5 GB/s" in lines
     monkeypatch.setattr(roofline, "find_probe", lambda: None)
     assert main(["explain", str(model), "--json"]) == 0
