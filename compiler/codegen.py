@@ -25,10 +25,12 @@ from dlas.compiler.targets import Target
 from dlas.errors import CompileError, ScheduleError, UsageError
 from dlas.passes.blocked_layout import BlockedLayout, LayoutReport
 from dlas.passes.plan import Kernel
+from dlas.passes.sequence_kernels import SequenceKernels
+from dlas.passes.vector_math import lower_vector_math
 from dlas.schedules.rules import Rules, apply_schedule
 
 SOURCES = "executable-sources"
-MULTIPLYING = ("conv", "grouped", "depthwise", "pointwise", "matmul")
+MULTIPLYING = ("conv", "grouped", "depthwise", "pointwise", "matmul", "attention", "batch_matmul")
 
 # What runs on a kernel after its schedule: bufferise and lower vectors (IREE's own CPU pipelines).
 _AFTER_SCHEDULE = (
@@ -72,7 +74,7 @@ FALLBACK_FLAGS = (
     "--iree-llvmcpu-loop-unrolling",
 )
 
-_DIALECTS = ("affine", "arith", "flow", "iree_codegen", "iree_tensor_ext", "linalg", "scf", "tensor", "vector")
+_DIALECTS = ("affine", "arith", "flow", "iree_codegen", "iree_tensor_ext", "linalg", "math", "scf", "tensor", "vector")
 
 
 @dataclass(frozen=True)
@@ -229,15 +231,15 @@ def outline_constants(module: ir.Module) -> None:
 def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
     """Blocked layout and kernel formation on every function of the module (IREE's context)."""
     report = LayoutReport()
-    layout = BlockedLayout(rules)
+    layout, sequences = BlockedLayout(rules), SequenceKernels(rules)
     for view in module.body.operations:
         op = view.operation
         if op.name in ("func.func", "util.func") and op.regions[0].blocks:
-            part = layout.run(op)
-            report.kernels.update(part.kernels)
-            report.refused += part.refused
-            report.assignments += part.assignments
-            report.seconds += part.seconds
+            for part in (layout.run(op), sequences.run(op)):
+                report.kernels.update(part.kernels)
+                report.refused += part.refused
+                report.assignments += part.assignments
+                report.seconds += part.seconds
     return report
 
 
@@ -262,6 +264,7 @@ def schedule_kernels(module: ir.Module, kernels: dict[str, Kernel]) -> list[Sche
         try:
             apply_schedule(kernel, function)
             verify_scheduled(kernel, function)
+            lower_vector_math(function)
         except ScheduleError as error:
             function.erase()
             untouched.attributes["translation_info"] = loops

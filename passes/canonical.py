@@ -13,6 +13,8 @@
 - A batch norm that could not go into weights is ONE ``linalg.generic`` ``x * s + h``, two such constants.
 - ``linalg.matmul`` has its constant weights as ``KxN`` (batches are flattened into its rows); its bias is a generic
   with map ``(d0,d1) -> (d1)``, or ``(d0,d1,d2) -> (d2)`` after a ``tensor.expand_shape`` back to batches.
+- What is elementwise behind a ``linalg.matmul`` works on its matrix, and the ``tensor.expand_shape`` comes after it.
+- No ``linalg.generic`` has a result that nobody reads beside one that is read (softmax's maximum has no index).
 - Everything elementwise is a ``linalg.generic`` whose maps are the identity or a projection of it; an operand that is
   one number is a scalar in the body.
 - Pooling is ``linalg.pooling_nchw_*``; means are generics with reduction loops.
@@ -32,9 +34,11 @@ PIPELINE: tuple[str, ...] = (
     "canonicalize",
     "dlas-fold-constants",
     "dlas-flatten-batch-matmul",
+    "dlas-trim-results",
     "dlas-bias-to-epilogue",
     "dlas-fold-batch-norm",
     "dlas-trim-inputs",
+    "dlas-flatten-rows",
     "canonicalize",
     "cse",
 )

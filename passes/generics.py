@@ -205,6 +205,31 @@ def build_elementwise(
     return op.result
 
 
+def copy_body(block: Any, known: dict[Any, Any], results: Sequence[int] = (0,)) -> list[Any]:
+    """Copies to the insertion point what the yielded values at positions ``results`` need; returns their copies.
+
+    Args:
+        block: the body of a ``linalg.generic``.
+        known: the stand-ins of its arguments; grows by those of its operations.
+        results: positions in the terminator.
+    """
+    operations = [view.operation for view in block.operations]
+    pending, needed = [operations[-1].operands[i] for i in results], set()
+    while pending:
+        owner = getattr(pending.pop().owner, "operation", None)
+        if owner is not None and owner in operations and owner not in needed:
+            needed.add(owner)
+            pending += list(owner.operands)
+    for op in operations[:-1]:
+        if op not in needed:
+            continue
+        copy = op.clone()
+        for i, operand in enumerate(op.operands):
+            copy.operands[i] = known.get(operand, operand)
+        known.update(zip(op.results, copy.operation.results, strict=True))
+    return [known.get(operations[-1].operands[i], operations[-1].operands[i]) for i in results]
+
+
 def _dynamic_sizes(ir: Any, shaped: Any, inputs: Sequence[tuple[Any, IndexTuple]]) -> list[Any]:
     sizes = []
     for dim in range(shaped.rank):

@@ -334,19 +334,19 @@ class KernelFrame:
                 if (i, j) in lanes:
                     value = lanes[i, j]
                 elif operand.access is Access.SCALAR:
-                    value = _like(self._scalar(operand.value, operand.constant), shape)
+                    value = like(self._scalar(operand.value, operand.constant), shape)
                 else:
                     value = known[operand.value]
                 arguments[block.arguments[j]] = value
-            known[op.op.results[0]] = _clone_body(block, arguments, shape)
+            known[op.op.results[0]] = clone_body(block, arguments, shape)
         values = [known[result.value] for result in results]
         if _MASK not in lanes:
             return values
         # An epilogue may make infinities of padding, which zero weights in the consumer would not stop.
-        zero = _like(d.float_constant(0.0, self.element), shape)
+        zero = like(d.float_constant(0.0, self.element), shape)
         inside = ir.Operation.create(
             "arith.cmpf",
-            results=[_type_like(ir.IntegerType.get_signless(1), shape)],
+            results=[type_like(ir.IntegerType.get_signless(1), shape)],
             operands=[lanes[_MASK], zero],
             attributes={"predicate": ir.IntegerAttr.get(ir.IntegerType.get_signless(64), _GREATER)},
         ).result
@@ -406,23 +406,27 @@ def binary(name: str, left: ir.Value, right: ir.Value) -> ir.Value:
     return ir.Operation.create(name, results=[left.type], operands=[left, right]).result
 
 
-def _clone_body(block: ir.Block, known: dict[ir.Value, ir.Value], shape: ir.Type) -> ir.Value:
+def clone_body(
+    block: ir.Block, known: dict[ir.Value, ir.Value], shape: ir.Type, result: ir.Value | None = None
+) -> ir.Value:
     """Clones the ops of an elementwise body at the insertion point, on vectors where ``shape`` is one.
 
-    Returns what the body yields.
+    Returns what the body yields, or its value ``result``; then nothing that needs more than ``known`` is cloned.
     """
     for view in block.operations:
         op = view.operation
         if op.name == "linalg.yield":
-            return _known(op.operands[0], known, shape)
+            return _known(op.operands[0] if result is None else result, known, shape)
+        if result is not None and not all(_is_known(operand, known, block) for operand in op.operands):
+            continue
         operands = [_known(operand, known, shape) for operand in op.operands]
         if not operands:  # a constant
-            results = [_like(result, shape) for result in op.clone().operation.results]
+            results = [like(result_, shape) for result_ in op.clone().operation.results]
         else:
             results = list(
                 ir.Operation.create(
                     op.name,
-                    results=[_type_like(result.type, shape) for result in op.results],
+                    results=[type_like(result_.type, shape) for result_ in op.results],
                     operands=operands,
                     attributes={name: op.attributes[name] for name in op.attributes},
                 ).results
@@ -431,21 +435,29 @@ def _clone_body(block: ir.Block, known: dict[ir.Value, ir.Value], shape: ir.Type
     raise AssertionError("a linalg body ends with linalg.yield")
 
 
+def _is_known(value: ir.Value, known: dict[ir.Value, ir.Value], block: ir.Block) -> bool:
+    """Whether there is a stand-in of a body's value, or it is defined outside the body."""
+    if value in known:
+        return True
+    owner = value.owner
+    return not isinstance(owner, ir.Block) and owner.operation.block != block
+
+
 def _known(value: ir.Value, known: dict[ir.Value, ir.Value], shape: ir.Type) -> ir.Value:
     if value not in known:  # a constant defined outside the body
-        known[value] = _like(value.owner.operation.clone().operation.results[0], shape)
+        known[value] = like(value.owner.operation.clone().operation.results[0], shape)
     return known[value]
 
 
-def _type_like(element: ir.Type, shape: ir.Type) -> ir.Type:
+def type_like(element: ir.Type, shape: ir.Type) -> ir.Type:
     return ir.VectorType.get(ir.VectorType(shape).shape, element) if isinstance(shape, ir.VectorType) else element
 
 
-def _like(scalar: ir.Value, shape: ir.Type) -> ir.Value:
+def like(scalar: ir.Value, shape: ir.Type) -> ir.Value:
     """The scalar, or the vector that has it in all lanes where ``shape`` is a vector type."""
     if not isinstance(shape, ir.VectorType):
         return scalar
-    return ir.Operation.create("vector.broadcast", results=[_type_like(scalar.type, shape)], operands=[scalar]).result
+    return ir.Operation.create("vector.broadcast", results=[type_like(scalar.type, shape)], operands=[scalar]).result
 
 
 def tensor_bytes(type: ir.Type) -> int:

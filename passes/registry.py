@@ -64,7 +64,9 @@ _MODULES = [
     "dlas.passes.bias_to_epilogue",
     "dlas.passes.fold_batch_norm",
     "dlas.passes.flatten_batch_matmul",
+    "dlas.passes.flatten_rows",
     "dlas.passes.trim_inputs",
+    "dlas.passes.trim_results",
 ]
 
 

@@ -11,11 +11,13 @@ from dlas.passes.blocked_layout import BlockedLayout
 from dlas.passes.generics import layer_of, walk
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.registry import Note, Pass, register
+from dlas.passes.sequence_kernels import SequenceKernels
+from dlas.passes.vector_math import lower_vector_math
 from dlas.schedules.knobs import VectorUnit
 from dlas.schedules.rules import Rules
 
 # An op of a dialect that is not loaded would be created unregistered.
-_DIALECTS = ("affine", "arith", "flow", "iree_tensor_ext", "linalg", "scf", "tensor", "vector")
+_DIALECTS = ("affine", "arith", "flow", "iree_tensor_ext", "linalg", "math", "scf", "tensor", "vector")
 
 
 def _load_dialects(context: ir.Context) -> None:
@@ -39,27 +41,69 @@ class BlockedLayoutPass(Pass):
     winograd: int = 4
 
     def __post_init__(self) -> None:
-        if self.lanes < 1 or self.lanes & (self.lanes - 1):
-            raise ValueError(f"lanes={self.lanes} is not a power of two")
-        if self.registers < 3:
-            raise ValueError(f"registers={self.registers}: an accumulator, a weight and an input need 3")
+        _check_unit(self.lanes, self.registers)
 
     def run(self, module: Any) -> list[Note]:
         _load_dialects(module.context)
         rules = Rules(VectorUnit(self.lanes, self.registers), self.winograd)
-        layout = BlockedLayout(rules)
-        notes: list[Note] = []
-        for function in walk(module, "func.func", "util.func"):
-            if not function.regions[0].blocks:
-                continue
-            report = layout.run(function)
-            for kernel in report.kernels.values():
-                layers = ", ".join(dict.fromkeys(filter(None, kernel.layers)))
-                knobs = " ".join(f"{key}={value}" for key, value in kernel.choice.knobs.items())
-                text = f"{kernel.kind}: {kernel.choice.schedule}{{{knobs}}}: {kernel.choice.reason}"
-                notes.append(Note(self.name, layers, True, text))
-            notes += [Note(self.name, layer, False, f"{op}: {reason}") for layer, op, reason in report.refused]
-        return notes
+        return _form_kernels(self.name, BlockedLayout(rules), module)
+
+
+@register("dlas-sequence-kernels", context="iree")
+@dataclass(frozen=True)
+class SequenceKernelsPass(Pass):
+    """:class:`dlas.passes.sequence_kernels.SequenceKernels` with the default rules of a vector unit.
+
+    Attributes:
+        lanes: f32 lanes of a vector register.
+        registers: vector registers.
+    """
+
+    lanes: int = 8
+    registers: int = 16
+
+    def __post_init__(self) -> None:
+        _check_unit(self.lanes, self.registers)
+
+    def run(self, module: Any) -> list[Note]:
+        _load_dialects(module.context)
+        rules = Rules(VectorUnit(self.lanes, self.registers))
+        return _form_kernels(self.name, SequenceKernels(rules), module)
+
+
+def _check_unit(lanes: int, registers: int) -> None:
+    if lanes < 1 or lanes & (lanes - 1):
+        raise ValueError(f"lanes={lanes} is not a power of two")
+    if registers < 3:
+        raise ValueError(f"registers={registers}: an accumulator, a weight and an input need 3")
+
+
+def _form_kernels(name: str, former: BlockedLayout | SequenceKernels, module: Any) -> list[Note]:
+    """Runs a pass that forms kernels on every function; the notes say which, and what was refused."""
+    notes: list[Note] = []
+    for function in walk(module, "func.func", "util.func"):
+        if not function.regions[0].blocks:
+            continue
+        report = former.run(function)
+        for kernel in report.kernels.values():
+            layers = ", ".join(dict.fromkeys(filter(None, kernel.layers)))
+            knobs = " ".join(f"{key}={value}" for key, value in kernel.choice.knobs.items())
+            text = f"{kernel.kind}: {kernel.choice.schedule}{{{knobs}}}: {kernel.choice.reason}"
+            notes.append(Note(name, layers, True, text))
+        notes += [Note(name, layer, False, f"{op}: {reason}") for layer, op, reason in report.refused]
+    return notes
+
+
+@register("dlas-vector-math", context="iree")
+@dataclass(frozen=True)
+class VectorMath(Pass):
+    """:func:`dlas.passes.vector_math.lower_vector_math` on every function."""
+
+    def run(self, module: Any) -> list[Note]:
+        _load_dialects(module.context)
+        for function in walk(module, "func.func"):
+            lower_vector_math(function)
+        return []
 
 
 @register("dlas-lower-lanes", context="iree")

@@ -16,17 +16,31 @@ from dlas.passes.layout_assignment import NCHW, Implementation, blocked
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.plan import Choice, Kernel, Refusal
 from dlas.schedules import costs
+from dlas.schedules.attention import AttentionKnobs, ProductKnobs, attention, batch_matmul, pack_matrix
 from dlas.schedules.knobs import VectorUnit, lane_tile, packed_cycles, register_tile, winograd_lane_tile, winograd_tile
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
 from dlas.schedules.measured import Measurements
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, pad, reduce, transpose
+from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
 from dlas.schedules.winograd_conv import WinogradKnobs, WinogradLaneKnobs, winograd_conv, winograd_lane_conv
 
 # As many groups may be merged into an ordinary convolution: IREE's own code is 8 and more times slower.
 _MERGE_ALL = 8
+
+# Vectors of a step along a row, so that sums do not wait for each other; elements of a workgroup, so that starting
+# one costs little beside its work.
+_ROW_STEP = 4
+_ROW_ELEMENTS = 16384
+
+# Attention: vectors of a step along a row of scores; bytes of scores that a workgroup keeps, for they are read again.
+_SCORE_STEP = 2
+_SCORES_BYTES = 32768
+
+# Rows of a batched product per workgroup.
+_PRODUCT_ROWS = 64
 
 Step = Callable[[ir.Operation], Any] | TransformScript
 
@@ -68,6 +82,20 @@ SCHEDULES: dict[str, Schedule] = {
     ),
     "matmul": Schedule(
         MatmulKnobs, lambda knobs, extents: [matmul(knobs, extents)], "linear layers: matrix products by packed weights"
+    ),
+    "attention": Schedule(
+        AttentionKnobs,
+        lambda knobs, extents: [attention(knobs, extents)],
+        "attention: scores, softmax and context of some rows of a head",
+    ),
+    "batch_matmul": Schedule(
+        ProductKnobs, lambda knobs, extents: [batch_matmul(knobs, extents)], "batched products of two activations"
+    ),
+    "pack_matrix": Schedule(
+        PlainKnobs, lambda knobs, extents: [pack_matrix(knobs, extents)], "keys and values, matrix by matrix"
+    ),
+    "rows": Schedule(
+        RowKnobs, lambda knobs, extents: [rows(knobs, extents)], "softmax, layer norm and their like, row by row"
     ),
     "elementwise": Schedule(
         PlainKnobs, lambda knobs, extents: [elementwise(knobs, extents)], "elementwise ops and copies in channel blocks"
@@ -238,6 +266,34 @@ class Rules:
         knobs = {"t_o": vectors * self.block, "rows": rows, "depth": depth}
         return Choice("matmul", knobs, f"{rows}x{vectors} accumulators of {self.block} lanes")
 
+    def rows(self, rows: int, columns: int) -> Choice:
+        """The schedule of a program along ``rows`` rows."""
+        width = self._row_width(columns, _ROW_STEP)
+        at_a_time = max(1, min(rows, _ROW_ELEMENTS // columns))
+        knobs = {"width": width, "rows": at_a_time}
+        return Choice("rows", knobs, f"{at_a_time} rows at a time, steps of {width} columns")
+
+    def attention(self, m: int, n: int, k: int, context_n: int) -> Choice | Refusal:
+        """The schedule of attention: scores ``[m, k] x [k, n]``, context ``[m, n] x [n, context_n]``."""
+        room = _SCORES_BYTES // (4 * -(-n // self.block) * self.block)
+        if room < 1:
+            return Refusal(f"a row of {n} scores does not fit {_SCORES_BYTES // 1024} KB of scratch")
+        product = self.batch_matmul(m, min(n, context_n), min(k, n), room)
+        knobs = {**product.knobs, "width": self._row_width(n, _SCORE_STEP)}
+        return Choice("attention", knobs, f"{knobs['m']} rows of {n} scores on the stack, {product.reason}")
+
+    def batch_matmul(self, m: int, n: int, k: int, room: int = _PRODUCT_ROWS) -> Choice:
+        """The schedule of a batch of ``[m, k] x [k, n]``, with at most ``room`` rows at a time."""
+        vectors, rows = register_tile(self.unit, 2 if n >= 2 * self.block else 1, min(m, room))
+        at_a_time = m if m <= room else max(rows, room // rows * rows)
+        depth = next((depth for depth in (16, 8, 4) if k % depth == 0), 8) if k > 16 else k
+        knobs = {"m": at_a_time, "t_o": vectors * self.block, "rows": rows, "depth": depth}
+        return Choice("batch_matmul", knobs, f"{rows}x{vectors} accumulators of {self.block} lanes")
+
+    def _row_width(self, columns: int, vectors: int) -> int:
+        """Columns of a step: the largest power of two up to so many vectors that a row has."""
+        return min(vectors * self.unit.lanes, 1 << (columns.bit_length() - 1))
+
     def plain(self, kind: str, height: int, width: int) -> Choice:
         """The schedule of a kernel without multiply-accumulates."""
         if kind == "pooling":
@@ -245,6 +301,10 @@ class Rules:
         if kind in ("pack", "unpack"):
             ow = min(self.block, width)
             return Choice("transpose", {"ow": ow, "block": self.block}, f"{self.block}x{ow} transposes in registers")
+        if kind == "pack_matrix":
+            return Choice(
+                "pack_matrix", {"ow": 4 * self.block, "block": self.block}, "a matrix at a time, in registers"
+            )
         if kind == "pad":
             return Choice("pad", {"ow": self.block, "block": self.block}, "whole vectors of a row")
         if kind == "reduce":
