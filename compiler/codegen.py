@@ -24,6 +24,7 @@ from iree.compiler.passmanager import PassManager
 from dlas.compiler.targets import Target
 from dlas.errors import CompileError, ScheduleError, UsageError
 from dlas.passes.blocked_layout import BlockedLayout, LayoutReport
+from dlas.passes.pad_groups import pad_groups
 from dlas.passes.plan import Kernel
 from dlas.passes.sequence_kernels import SequenceKernels
 from dlas.passes.vector_math import lower_vector_math
@@ -235,6 +236,7 @@ def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
     for view in module.body.operations:
         op = view.operation
         if op.name in ("func.func", "util.func") and op.regions[0].blocks:
+            report.padded += [(layer, text) for layer, done, text in pad_groups(op, rules) if done]
             for part in (layout.run(op), sequences.run(op)):
                 report.kernels.update(part.kernels)
                 report.refused += part.refused

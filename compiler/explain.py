@@ -114,6 +114,7 @@ class Explanation:
         model, target: their names.
         kernels: slowest first if timed, else in the module's order.
         refused: ops that got no schedule.
+        padded: (layer, what was padded) for groups whose channels filled no block.
         layouts: the layout assignment, in the model's order.
         layout_cycles: estimated cycles of all that the assignment has a say in, transforms included.
         layout_exact: whether the assignment is the cheapest one (by these estimates) for sure.
@@ -127,6 +128,7 @@ class Explanation:
     refused: tuple[RefusedOp, ...]
     roofline: Roofline | None = None
     untimed: str = ""
+    padded: tuple[tuple[str, str], ...] = ()
     layouts: tuple[ExplainedLayout, ...] = ()
     layout_cycles: float = 0.0
     layout_exact: bool = True
@@ -156,6 +158,7 @@ class Explanation:
             "roofline": None if self.roofline is None else asdict(self.roofline),
             "kernels": [asdict(kernel) for kernel in self.kernels],
             "refused": [asdict(op) for op in self.refused],
+            "padded": [{"layer": layer, "what": what} for layer, what in self.padded],
             "layouts": {
                 "cycles": self.layout_cycles,
                 "exact": self.layout_exact,
@@ -230,6 +233,7 @@ def describe(
         refused=tuple(refused),
         roofline=peak,
         untimed=untimed,
+        padded=tuple(compilation.layout.padded),
         layouts=tuple(_explain_layouts(compilation.layout.assignments)),
         layout_cycles=sum(assignment.cycles for assignment in compilation.layout.assignments),
         layout_exact=all(assignment.exact for assignment in compilation.layout.assignments),

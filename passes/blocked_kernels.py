@@ -120,7 +120,7 @@ class KernelEmitter(EdgeKernels, WinogradKernels):
             epilogue=epilogue,
             results=results,
             extents=extents,
-            flops=2 * shape.macs,
+            flops=shape.flops,
         )
 
     def wide_conv(
@@ -200,7 +200,7 @@ class KernelEmitter(EdgeKernels, WinogradKernels):
         values = d.create_dispatch(shape.batch * tiles, inputs, types, body)
         moved = sum(tensor_bytes(value.type) for value in (*inputs, *values))
         extents = {"w": shape.out_w, "y": shape.k_h, "x": shape.k_w, "epilogue": int(bool(epilogue.ops))}
-        self.record(values[0].owner.operation, shape.kind, choice, layer, extents, 2 * shape.macs, moved)
+        self.record(values[0].owner.operation, shape.kind, choice, layer, extents, shape.flops, moved)
         return values
 
     def lane_conv(
@@ -257,7 +257,7 @@ class KernelEmitter(EdgeKernels, WinogradKernels):
             epilogue=epilogue,
             results=results,
             extents={"y": k_h, "x": k_w, "i": per_group, "h": shape.out_h, "w": shape.out_w, "stride": shape.steps[1]},
-            flops=2 * shape.macs,
+            flops=shape.flops,
         )
 
     def pool(

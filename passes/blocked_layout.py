@@ -43,6 +43,7 @@ class LayoutReport:
     kernels: dict[str, Kernel] = field(default_factory=dict)
     refused: list[tuple[str, str, str]] = field(default_factory=list)  # (layer, op, reason)
     assignments: list[Assignment] = field(default_factory=list)  # one per function
+    padded: list[tuple[str, str]] = field(default_factory=list)  # (layer, groups that were padded)
     seconds: float = 0.0
 
 

@@ -10,12 +10,18 @@ from iree.compiler import ir
 from dlas.passes.constants import read_constant, read_scalar
 from dlas.passes.plan import Refusal
 
+USEFUL = "dlas.useful"
+"""Attribute of a convolution with padded channels: :attr:`ConvShape.useful`."""
+
 CONV_OPS = ("linalg.conv_2d_nchw_fchw", "linalg.conv_2d_ngchw_gfchw", "linalg.depthwise_conv_2d_nchw_chw")
 
 
 @dataclass(frozen=True)
 class ConvShape:
-    """Extents of a 2-D convolution; ``pads`` is (top, left, bottom, right), in elements."""
+    """Extents of a 2-D convolution; ``pads`` is (top, left, bottom, right), in elements.
+
+    ``useful`` is the share of the multiply-accumulates that are the model's; the others are by padded channels.
+    """
 
     batch: int
     c_in: int
@@ -30,6 +36,7 @@ class ConvShape:
     stride: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    useful: float = 1.0
 
     @property
     def c_per_group(self) -> int:
@@ -63,6 +70,11 @@ class ConvShape:
     def macs(self) -> int:
         """Multiply-accumulates."""
         return self.batch * self.c_out * self.out_h * self.out_w * self.c_per_group * self.k_h * self.k_w
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the model's own channels."""
+        return round(2 * self.macs * self.useful)
 
     @property
     def problem(self) -> str:
@@ -139,6 +151,7 @@ class ConvSite:
             stride=pair(op, "strides"),
             dilation=pair(op, "dilations"),
             pads=pads,
+            useful=float(ir.FloatAttr(op.attributes[USEFUL]).value) if USEFUL in op.attributes else 1.0,
         )
         return cls(op, shape, data, weights, result, layer)
 

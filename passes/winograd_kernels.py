@@ -86,7 +86,7 @@ class WinogradKernels(KernelFrame):
             epilogue=epilogue,
             results=results,
             extents={"rows": nest.tile_rows, "columns": nest.tile_columns, "depths": nest.depths},
-            flops=2 * shape.macs,
+            flops=shape.flops,
         )
 
     def winograd_lane_conv(
@@ -125,7 +125,7 @@ class WinogradKernels(KernelFrame):
             epilogue=epilogue,
             results=results,
             extents={},
-            flops=2 * shape.macs,
+            flops=shape.flops,
         )
 
 

@@ -10,6 +10,7 @@ from iree.compiler import ir
 from dlas.passes.blocked_layout import BlockedLayout
 from dlas.passes.generics import layer_of, walk
 from dlas.passes.lower_lanes import lower_lanes
+from dlas.passes.pad_groups import pad_groups
 from dlas.passes.registry import Note, Pass, register
 from dlas.passes.sequence_kernels import SequenceKernels
 from dlas.passes.vector_math import lower_vector_math
@@ -25,10 +26,9 @@ def _load_dialects(context: ir.Context) -> None:
         _ = context.dialects[name]
 
 
-@register("dlas-blocked-layout", context="iree")
 @dataclass(frozen=True)
-class BlockedLayoutPass(Pass):
-    """:class:`dlas.passes.blocked_layout.BlockedLayout` with the default rules of a vector unit.
+class _RulesPass(Pass):
+    """A pass that asks the default rules of a vector unit.
 
     Attributes:
         lanes: f32 lanes of a vector register, which is the block of the layout.
@@ -43,10 +43,36 @@ class BlockedLayoutPass(Pass):
     def __post_init__(self) -> None:
         _check_unit(self.lanes, self.registers)
 
+    @property
+    def rules(self) -> Rules:
+        return Rules(VectorUnit(self.lanes, self.registers), self.winograd)
+
+
+@register("dlas-pad-groups", context="iree")
+@dataclass(frozen=True)
+class PadGroups(_RulesPass):
+    """:func:`dlas.passes.pad_groups.pad_groups` on every function; options as for ``dlas-blocked-layout``."""
+
     def run(self, module: Any) -> list[Note]:
         _load_dialects(module.context)
-        rules = Rules(VectorUnit(self.lanes, self.registers), self.winograd)
-        return _form_kernels(self.name, BlockedLayout(rules), module)
+        functions = [op for op in walk(module, "func.func", "util.func") if op.regions[0].blocks]
+        return [Note(self.name, *note) for function in functions for note in pad_groups(function, self.rules)]
+
+
+@register("dlas-blocked-layout", context="iree")
+@dataclass(frozen=True)
+class BlockedLayoutPass(_RulesPass):
+    """:class:`dlas.passes.blocked_layout.BlockedLayout` with the default rules of a vector unit.
+
+    Attributes:
+        lanes: f32 lanes of a vector register, which is the block of the layout.
+        registers: vector registers.
+        winograd: the largest output tile of Winograd's domain, 0 for none.
+    """
+
+    def run(self, module: Any) -> list[Note]:
+        _load_dialects(module.context)
+        return _form_kernels(self.name, BlockedLayout(self.rules), module)
 
 
 @register("dlas-sequence-kernels", context="iree")

@@ -73,6 +73,8 @@ def _print_explanation(explanation: Explanation) -> None:
     console.print_table(console.make_table(title, [*columns, "why", "kernel"], rows))
     if explanation.layouts:
         _print_layouts(explanation)
+    for layer, what in explanation.padded:
+        print(f"padded channels in {layer or 'an unnamed layer'}: {what}")
     for op in explanation.refused:
         print(f"no schedule for {op.op} of {op.layer or 'an unnamed layer'}: {op.reason}")
     for line in _totals(explanation):

@@ -247,6 +247,44 @@ def test_schedule_within_a_network(per_group: int, schedule: str, agrees_with_fl
     assert kinds == ["pack", "pointwise", "depthwise" if per_group == 1 else "grouped", "pointwise", "unpack"]
 
 
+class Bottleneck(nn.Module):
+    """Pointwise, grouped, pointwise, the first with an activation that is not zero at zero."""
+
+    def __init__(self, groups: int, c_pg: int, k_pg: int, stride: int = 1, residual: bool = False) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(24, groups * c_pg, 1)
+        self.spatial = nn.Conv2d(groups * c_pg, groups * k_pg, 3, stride, 1, groups=groups)
+        self.project = nn.Conv2d(groups * k_pg, 24, 1)
+        self.residual = residual
+
+    def forward(self, x):
+        y = torch.sigmoid(self.expand(x))
+        z = F.hardswish(self.spatial(y))
+        return self.project(z + y if self.residual else z)
+
+
+@pytest.mark.parametrize(
+    ("groups", "c_pg", "k_pg", "stride"), [(16, 9, 9, 1), (8, 6, 12, 2), (4, 36, 36, 1), (9, 10, 8, 1)]
+)
+def test_groups_that_fill_no_block_are_padded(
+    groups: int, c_pg: int, k_pg: int, stride: int, agrees_with_float64
+) -> None:
+    torch.manual_seed(groups)
+    network = Bottleneck(groups, c_pg, k_pg, stride).eval()
+    compilation = agrees_with_float64(network, [torch.randn(2, 24, 13, 18)])
+    ((layer, what),) = compilation.layout.padded
+    assert layer == "spatial" and f"{groups} groups of {c_pg} to {k_pg} channels padded to" in what
+    pixels = 2 * -(-13 // stride) * -(-18 // stride)
+    (record,) = (record for record in compilation.artifact.kernels if record.layer == "spatial")
+    assert record.flops == 2 * 9 * c_pg * groups * k_pg * pixels  # the model's own
+
+
+def test_channels_with_other_users_are_not_padded(agrees_with_float64) -> None:
+    torch.manual_seed(0)
+    compilation = agrees_with_float64(Bottleneck(16, 9, 9, residual=True).eval(), [torch.randn(1, 24, 13, 18)])
+    assert compilation.layout.padded == []
+
+
 @pytest.mark.parametrize(("m", "tolerance"), [(2, 2e-6), (4, 2e-5)])
 def test_winograd(m: int, tolerance: float, agrees_with_float64, schedules_of) -> None:
     """A chain in the domain, tiles over both edges, with the accuracy that each tile is documented with."""

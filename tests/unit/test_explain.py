@@ -40,7 +40,7 @@ def compilation(
         scheduled=scheduled,
         artifact=SimpleNamespace(model="net", kernels=kernels),
         target=SimpleNamespace(name="x86_64"),
-        layout=SimpleNamespace(refused=refused or [], assignments=assignments or []),
+        layout=SimpleNamespace(refused=refused or [], assignments=assignments or [], padded=[("a", "groups")]),
     )
 
 
@@ -58,6 +58,7 @@ def test_times_make_rates_and_shares() -> None:
     assert explanation.time_us == pytest.approx(125.0)
     assert explanation.scheduled_share == pytest.approx(120 / 125)
     data = explanation.to_json()
+    assert data["padded"] == [{"layer": "a", "what": "groups"}]
     assert data["roofline"]["peak_gflops"] == 100.0 and data["kernels"][0]["layer"] == "a, b"
 
 
