@@ -31,7 +31,7 @@ from dlas.passes.vector_math import lower_vector_math
 from dlas.schedules.rules import Rules, apply_schedule
 
 SOURCES = "executable-sources"
-MULTIPLYING = ("conv", "grouped", "depthwise", "pointwise", "matmul", "attention", "batch_matmul")
+MULTIPLYING = ("conv", "grouped", "depthwise", "pointwise", "sparse", "matmul", "attention", "batch_matmul")
 
 # What runs on a kernel after its schedule: bufferise and lower vectors (IREE's own CPU pipelines).
 _AFTER_SCHEDULE = (

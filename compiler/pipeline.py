@@ -228,7 +228,12 @@ _STAGES: dict[str, Callable[[Compilation, contextlib.ExitStack], None]] = {
 def rules_for(target: Target, winograd: int = 4, measured: str | Path | None = None) -> Rules:
     """The default scheduling rules of a target (see :attr:`Options.winograd` and :attr:`Options.measured`)."""
     unit = VectorUnit(
-        target.simd_lanes, target.vector_registers, target.fma_units, target.fma_latency, l2_kb=target.l2_kb
+        target.simd_lanes,
+        target.vector_registers,
+        target.fma_units,
+        target.fma_latency,
+        l2_kb=target.l2_kb,
+        l1_kb=target.l1d_kb,
     )
     return Rules(unit, winograd, load_measurements(measured, unit, target.name) if measured else None)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlas.compiler.api import Options, compile
+    from dlas.compiler.prune import prune
     from dlas.runtime import Artifact, Session, load
 
 __version__ = "0.1.0"
@@ -18,13 +19,14 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "compile": "dlas.compiler.api",
     "Options": "dlas.compiler.api",
+    "prune": "dlas.compiler.prune",
     "Artifact": "dlas.runtime",
     "Session": "dlas.runtime",
     "load": "dlas.runtime",
     "DlasError": "dlas.errors",
 }
 
-__all__ = ["Artifact", "DlasError", "Options", "Session", "__version__", "compile", "load"]
+__all__ = ["Artifact", "DlasError", "Options", "Session", "__version__", "compile", "load", "prune"]
 
 
 def __getattr__(name: str) -> Any:

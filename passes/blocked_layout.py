@@ -24,10 +24,12 @@ from dlas.passes.conv import CONV_OPS, ConvSite, pad_amounts
 from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.generics import layer_of
 from dlas.passes.kernel_frame import Blocked, Epilogue, ResultSpec
-from dlas.passes.layout_assignment import NCHW, Assignment, Implementation
+from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation
+from dlas.passes.layout_assignment import blocked as blocked_name
 from dlas.passes.layout_graph import LayoutGraph, LayoutPolicy
 from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
+from dlas.passes.planar import Phases, Planar, PlanarGeometry, reads_in_place
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
@@ -54,7 +56,7 @@ class _Group:
     epilogue: list[Elementwise]
     last: ir.Operation
     results: list[ir.Value]
-    plain: bool = False  # the results are not blocked
+    layout: str  # of the results; NCHW, too, for those of matrix products and reductions
 
     @property
     def source(self) -> ir.Value | None:
@@ -86,11 +88,23 @@ class _Rewriter:
         self.report = LayoutReport(kernels=self.emitter.kernels, assignments=[self.graph.assignment])
         self.blocked: dict[ir.Value, Blocked] = {}  # values that exist (also) in the blocked layout
         self.planes: dict[ir.Value, ir.Value] = {}  # [N, C, 1, 1] values that exist as [N, C/B, B]
+        self.planar: dict[ir.Value, Planar] = {}  # values that exist (also) in the planar layout
+        self.phases: dict[tuple[ir.Value, Phases], ir.Value] = {}
         # The hash of an operation depends on its operands: no operand of an op in a dict changes before the last step.
         self.replaced: list[tuple[ir.Value, ir.Value]] = []
         self.claimed: dict[ir.Operation, _Group] = {}
         self.elementwise: dict[ir.Operation, Elementwise | Refusal] = {}
         self.demands = self._halo_demands()
+        self.geometry = PlanarGeometry(
+            [
+                (site.data, site.shape, chosen.choice.knobs["accumulators"])
+                for op, site in self.graph.sparse
+                if (chosen := self.graph.chosen(op)) is not None
+                and chosen.result == PLANAR
+                and chosen.choice is not None
+            ],
+            config.block,
+        )
 
     # -- analysis --------------------------------------------------------------------------------------------------
 
@@ -126,10 +140,10 @@ class _Rewriter:
                     found.add(op)
         return sorted(found, key=self.position.__getitem__)
 
-    def _grow(self, root: Root | None, choice: Choice, first: ir.Operation, *, plain: bool = False) -> _Group:
+    def _grow(self, root: Root | None, choice: Choice, first: ir.Operation, layout: str) -> _Group:
         """Takes elementwise users into the group while each is the first user of what the group computes.
 
-        ``plain``: the group computes NCHW results.
+        ``layout``: of the results.
         """
         epilogue: list[Elementwise] = []
         if root is None:
@@ -152,7 +166,7 @@ class _Rewriter:
                 op in self.claimed
                 or not isinstance(site, Elementwise)
                 or site.shape != shape
-                or not self._joins(site, computed, plain)
+                or not self._joins(site, computed, layout)
                 or len(self._live(computed + [op.results[0]], members | {op})) > _MAX_RESULTS
             ):
                 break
@@ -160,7 +174,7 @@ class _Rewriter:
             computed.append(op.results[0])
             last = op
         members = {site.op for site in epilogue}
-        return _Group(root, choice, epilogue, last, self._live(computed, members), plain)
+        return _Group(root, choice, epilogue, last, self._live(computed, members), layout)
 
     def position_of(self, value: ir.Value) -> ir.Operation:
         """The op of the function that defines ``value``."""
@@ -169,18 +183,18 @@ class _Rewriter:
     def _live(self, computed: Sequence[ir.Value], members: set[ir.Operation]) -> list[ir.Value]:
         return [v for v in computed if any(op not in members for op in self._users([v]))]
 
-    def _joins(self, site: Elementwise, computed: Sequence[ir.Value], plain: bool) -> bool:
-        """Whether an elementwise op can be part of a kernel that makes ``computed``, in NCHW if ``plain``."""
+    def _joins(self, site: Elementwise, computed: Sequence[ir.Value], layout: str) -> bool:
+        """Whether an elementwise op can be part of a kernel that makes ``computed`` in a layout."""
         if len(site.shape) == 2:
             return True
         others = [o for o in site.operands if o.access is not Access.FULL or o.value not in computed]
-        if plain:  # such kernels read constants besides
+        if layout == NCHW:  # such kernels read constants besides
             return all(operand.access in (Access.CHANNEL, Access.SCALAR) for operand in others)
         chosen = self.graph.chosen(site.op)
-        if chosen is None or chosen.result == NCHW:
+        if chosen is None or chosen.result != layout:
             return False
         # Behind the last kernel of those that it reads from: equal blocks of a network become equal kernels.
-        made_here = [o.value for o in others if o.access is Access.FULL and self.graph.is_blocked(o.value)]
+        made_here = [o.value for o in others if o.access is Access.FULL and self.graph.is_laid_out(o.value)]
         return all(self.position_of(value) in self.claimed for value in made_here)
 
     # -- rewriting -------------------------------------------------------------------------------------------------
@@ -223,7 +237,7 @@ class _Rewriter:
             return None
         site = self.graph.sites[op]
         assert isinstance(site, ConvSite)
-        return self._grow(site, chosen.choice, op, plain=chosen.result == NCHW)
+        return self._grow(site, chosen.choice, op, chosen.result)
 
     def _matmul_group(self, op: ir.Operation) -> _Group | None:
         site = MatmulSite.analyze(op)
@@ -232,7 +246,7 @@ class _Rewriter:
             assert isinstance(choice, Refusal)
             self._refuse(op, choice)
             return None
-        return self._grow(site, choice, op)
+        return self._grow(site, choice, op, NCHW)
 
     def _pool_group(self, op: ir.Operation) -> _Group | None:
         site = self.graph.sites.get(op)
@@ -241,17 +255,22 @@ class _Rewriter:
             return None
         if not self._is_blocked(op):
             return None
-        return self._grow(site, self.config.policy.plain("pooling", site.shape.out_h, site.shape.out_w), op)
+        choice = self.config.policy.plain("pooling", site.shape.out_h, site.shape.out_w)
+        return self._grow(site, choice, op, blocked_name(self.config.block))
 
     def _generic_group(self, op: ir.Operation) -> _Group | None:
         site = self.graph.sites.get(op)
+        chosen = self.graph.chosen(op)
+        if chosen is not None and chosen.result == PLANAR and isinstance(site, Elementwise):
+            return self._grow(None, self.config.policy.plain("planes", *site.shape[2:]), op, PLANAR)
         if site is None or not self._is_blocked(op):
             return None
         if isinstance(site, ReduceSite):
             _, _, height, width = ir.ShapedType(site.data.type).shape
-            return _Group(site, self.config.policy.plain("reduce", height, width), [], op, [site.result])
+            return _Group(site, self.config.policy.plain("reduce", height, width), [], op, [site.result], NCHW)
         assert isinstance(site, Elementwise)
-        return self._grow(None, self.config.policy.plain("elementwise", *site.shape[2:]), op)
+        choice = self.config.policy.plain("elementwise", *site.shape[2:])
+        return self._grow(None, choice, op, blocked_name(self.config.block))
 
     def _is_blocked(self, op: ir.Operation) -> bool:
         """Whether an op reads its operands in the blocked layout."""
@@ -269,7 +288,10 @@ class _Rewriter:
         if isinstance(group.root, MatmulSite):
             self._emit_matmul(group.root, group, layer)
             return
-        if group.plain and isinstance(group.root, ConvSite):
+        if group.layout == PLANAR:
+            self._emit_planar(group, layer)
+            return
+        if group.layout == NCHW and isinstance(group.root, ConvSite):
             self._emit_wide(group.root, group, layer)
             return
         full: dict[ir.Value, Blocked] = {}
@@ -323,6 +345,49 @@ class _Rewriter:
         new = self.emitter.wide_conv(site.shape, data, site.weights, group.choice, layer, epilogue, results)
         self.replaced += zip((result.value for result in results), new, strict=True)
 
+    def _emit_planar(self, group: _Group, layer: str) -> None:
+        """A sparse convolution with its epilogue, or elementwise ops."""
+        computed = {member.op.results[0] for member in group.epilogue} | ({group.source} if group.source else set())
+        others = [o for member in group.epilogue for o in member.operands if o.value not in computed]
+        full = {o.value: self._planar(o.value) for o in others if o.access is Access.FULL}
+        per_plane = {o.value: self._per_plane(o.value) for o in others if o.access is Access.PLANE}
+        epilogue = Epilogue(group.epilogue, group.source, plane=per_plane)
+        results = [ResultSpec(value, *self.demands.get(value, (_NO_PADS, 0.0))) for value in group.results]
+        plane = self.geometry.plane(*ir.ShapedType(group.results[0].type).shape[2:])
+        if isinstance(group.root, ConvSite):
+            shape = group.root.shape
+            data = self._sparse_input(group.root, layer)
+            weights = group.root.weights
+            out = self.emitter.sparse_conv(shape, data, weights, group.choice, layer, epilogue, full, results, plane)
+        else:
+            shape_ = tuple(ir.ShapedType(group.results[0].type).shape)
+            out = self.emitter.planes(shape_, group.choice, layer, epilogue, full, results, plane)
+        self.planar.update((result.value, planar) for result, planar in zip(results, out, strict=True))
+
+    def _sparse_input(self, site: ConvSite, layer: str) -> Planar | tuple[ir.Value, Phases]:
+        shape = site.shape
+        if reads_in_place(shape):
+            return self._planar(site.data)
+        phases = self.geometry.phases(site.data, shape)
+        if (site.data, phases) not in self.phases:
+            choice = self.config.policy.plain("phases", shape.in_h, shape.in_w)
+            known = self.planar.get(site.data)
+            source = self.emitter.dense_planes(site.data) if known is None else known
+            self.phases[site.data, phases] = self.emitter.to_phases(source, phases, choice, layer)
+        return self.phases[site.data, phases], phases
+
+    def _planar(self, value: ir.Value) -> Planar:
+        """The planar form of a value, zeros around it."""
+        if value not in self.planar:
+            height, width = ir.ShapedType(value.type).shape[2:]
+            choice = self.config.policy.plain("planar", height, width)
+            source = self.emitter.dense_planes(value)
+            self.planar[value] = self.emitter.to_planar(source, self.geometry.plane(height, width), choice, "")
+        return self.planar[value]
+
+    def _per_plane(self, value: ir.Value) -> ir.Value:
+        return reshape_collapse(value, ir.ShapedType(value.type).shape[:2], [[0], [1, 2, 3]])
+
     def _emit_pool(
         self, site: WindowSite, choice: Choice, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
     ) -> list[Blocked]:
@@ -374,20 +439,29 @@ class _Rewriter:
         return self.planes[value]
 
     def _unpack_leftovers(self) -> None:
-        """Gives ops that stay in NCHW the unpacked form of the blocked values they use."""
-        for value, blocked in list(self.blocked.items()):
-            if not self.graph.is_blocked(value):
+        """Gives ops that stay in NCHW the unpacked form of the blocked or planar values they use."""
+        for value in [*self.blocked, *self.planar]:
+            form = self._made(value)
+            if form is None:
                 continue
             users = [op for op in self._users_now(value) if op not in self.claimed and not self._is_dead(op)]
             if not users:
                 continue
-            height, width = blocked.shape[2:]
-            with ir.InsertionPoint.after(blocked.value.owner.operation), ir.Location.unknown():
-                plain = self.emitter.unpack(blocked, self.config.policy.plain("unpack", height, width), "")
+            with ir.InsertionPoint.after(form.value.owner.operation), ir.Location.unknown():
+                if isinstance(form, Planar):
+                    choice = self.config.policy.plain("unplanar", *form.shape[2:])
+                    plain = self.emitter.from_planar(form, choice, "")
+                else:
+                    plain = self.emitter.unpack(form, self.config.policy.plain("unpack", *form.shape[2:]), "")
             for op in users:
                 for i, operand in enumerate(op.operands):
                     if operand == value:
                         op.operands[i] = plain
+
+    def _made(self, value: ir.Value) -> Blocked | Planar | None:
+        """What a value is made as, if not in NCHW."""
+        layout = self.graph.layout(value)
+        return None if layout == NCHW else self.planar[value] if layout == PLANAR else self.blocked[value]
 
     def _users_now(self, value: ir.Value) -> list[ir.Operation]:
         return list({use.owner.operation for use in value.uses})
@@ -405,7 +479,7 @@ class _Rewriter:
 
 
 def _reads_blocks(implementation: Implementation) -> bool:
-    return any(layout != NCHW for layout in implementation.operands)
+    return any(layout not in (NCHW, PLANAR) for layout in implementation.operands)
 
 
 def _read_pads(site: ConvSite, choice: Choice) -> Pads:

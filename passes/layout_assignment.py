@@ -27,6 +27,10 @@ _LARGEST_TABLE = 1 << 16
 """Entries of a table of the elimination; above it, see :meth:`LayoutProblem.solve`."""
 
 
+PLANAR = "planar"
+"""Flattened padded planes (:mod:`dlas.passes.planar`), for sparse convolutions and what is between them."""
+
+
 def blocked(block: int) -> str:
     """The name of the layout with blocks of that many channels."""
     return f"nChw{block}c"

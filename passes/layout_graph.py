@@ -7,12 +7,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+import numpy as np
 from iree.compiler import ir
 
 from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite
 from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.generics import layer_of
-from dlas.passes.layout_assignment import NCHW, Assignment, Implementation, LayoutOp, LayoutProblem, blocked
+from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation, LayoutOp, LayoutProblem, blocked
 from dlas.passes.plan import Choice, Refusal
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
@@ -28,6 +29,9 @@ class LayoutPolicy(Protocol):
 
     def implementations(self, shape: ConvShape) -> Sequence[Implementation] | Refusal:
         """The ways to compute a convolution, or why there is none."""
+
+    def sparse(self, shape: ConvShape, nonzeros: int) -> Implementation | Refusal:
+        """The way to compute a convolution by so many non-zero weights, or why it is none."""
 
     def matmul(self, m: int, n: int, k: int) -> Choice | Refusal:
         """The schedule of ``[m, k] x [k, n]``."""
@@ -55,12 +59,14 @@ class LayoutGraph:
     Attributes:
         sites: what each op is; those left out read and write NCHW.
         refused: convolutions that no implementation takes.
+        sparse: input, shape and choice of the convolutions that may be computed by their non-zeros.
     """
 
     def __init__(self, ops: Sequence[ir.Operation], policy: LayoutPolicy) -> None:
         self.policy = policy
         self.sites: dict[ir.Operation, Site] = {}
         self.refused: dict[ir.Operation, Refusal] = {}
+        self.sparse: list[tuple[ir.Operation, ConvSite]] = []
         self._numbers: dict[ir.Value, int] = {}
         self._shapes: list[tuple[int, ...]] = []
         self._nodes: dict[ir.Operation, int] = {}
@@ -80,10 +86,14 @@ class LayoutGraph:
         node = self._nodes.get(op)
         return None if node is None else self.assignment.ops[node].chosen
 
-    def is_blocked(self, value: ir.Value) -> bool:
-        """Whether a value is made in the blocked layout."""
+    def layout(self, value: ir.Value) -> str:
+        """The layout that a value is made in."""
         producer = self._producers.get(value)
-        return producer is not None and self.assignment.ops[producer].chosen.result != NCHW
+        return NCHW if producer is None else self.assignment.ops[producer].chosen.result
+
+    def is_laid_out(self, value: ir.Value) -> bool:
+        """Whether a value is made in another layout than NCHW."""
+        return self.layout(value) != NCHW
 
     # -- building --------------------------------------------------------------------------------------------------
 
@@ -102,7 +112,14 @@ class LayoutGraph:
             assert isinstance(found, Refusal)
             self.refused[op] = found
             return
-        self._node(op, site, [site.data], site.result, found)
+        ways = list(found)
+        nonzeros = int(np.count_nonzero(site.weights))
+        if nonzeros < site.weights.size:
+            sparse = self.policy.sparse(site.shape, nonzeros)
+            if isinstance(sparse, Implementation):
+                ways.append(sparse)
+                self.sparse.append((op, site))
+        self._node(op, site, [site.data], site.result, ways)
 
     def _add_pool(self, op: ir.Operation) -> None:
         site = WindowSite.analyze(op)
@@ -140,6 +157,8 @@ class LayoutGraph:
         layouts = [NCHW]
         if not (planes and site.shape[1] % self.policy.block):
             layouts.insert(0, blocked(self.policy.block))
+        if self.sparse:
+            layouts.append(PLANAR)
         pixels = math.prod(site.shape)
         ways = [
             Implementation(

@@ -77,6 +77,33 @@ def shuffle(value: ir.Value, mask: Sequence[int]) -> ir.Value:
     ).result
 
 
+def shuffle_two(first: ir.Value, second: ir.Value, mask: Sequence[int]) -> ir.Value:
+    """``vector.shuffle``: lanes of ``first``, then those of ``second``, chosen by ``mask``."""
+    element = ir.VectorType(first.type).element_type
+    return ir.Operation.create(
+        "vector.shuffle",
+        results=[ir.VectorType.get([len(mask)], element)],
+        operands=[first, second],
+        attributes={"mask": ir.DenseI64ArrayAttr.get(list(mask))},
+    ).result
+
+
+def add(x: ir.Value, y: ir.Value) -> ir.Value:
+    """The sum of two indices."""
+    return affine(ir.AffineExpr.get_dim(0) + ir.AffineExpr.get_dim(1), x, y)
+
+
+def minimum(x: ir.Value, y: ir.Value) -> ir.Value:
+    """The smaller of two indices."""
+    return emit("arith.minsi", [x, y], ir.IndexType.get())
+
+
+def mark(value: ir.Value, role: str) -> ir.Value:
+    """Sets ``dlas.role`` on the op that makes ``value``: a kernel is found by its roles."""
+    value.owner.operation.attributes["dlas.role"] = ir.StringAttr.get(role)
+    return value
+
+
 def splat(source: ir.Value, offsets: Sequence[Index], vector: ir.VectorType, index: Indices) -> ir.Value:
     """One element of a tensor in all lanes."""
     element = ir.ShapedType(source.type).element_type
@@ -96,13 +123,18 @@ def loop(
     """``scf.for`` from 0 to ``count`` by 1 over carried tensors; a loop of one iteration is its body alone."""
     if count == 1:
         return list(body(index_constant(0), list(carried)))
+    return loop_between(index_constant(0), index_constant(count), carried, body)
+
+
+def loop_between(
+    low: ir.Value,
+    high: ir.Value,
+    carried: Sequence[ir.Value],
+    body: Callable[[ir.Value, list[ir.Value]], Sequence[ir.Value]],
+) -> list[ir.Value]:
+    """``scf.for`` from ``low`` to ``high`` by 1 over carried tensors or vectors."""
     types = [value.type for value in carried]
-    for_ = ir.Operation.create(
-        "scf.for",
-        results=types,
-        operands=[index_constant(0), index_constant(count), index_constant(1), *carried],
-        regions=1,
-    )
+    for_ = ir.Operation.create("scf.for", results=types, operands=[low, high, index_constant(1), *carried], regions=1)
     block = for_.regions[0].blocks.append(ir.IndexType.get(), *types)
     with ir.InsertionPoint(block):
         results = body(block.arguments[0], list(block.arguments)[1:])

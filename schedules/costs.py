@@ -9,7 +9,8 @@ import math
 from collections.abc import Sequence
 
 from dlas.passes.conv import ConvShape
-from dlas.passes.layout_assignment import NCHW
+from dlas.passes.layout_assignment import NCHW, PLANAR
+from dlas.passes.planar import reads_in_place
 from dlas.passes.winograd import operations
 from dlas.schedules.knobs import VectorUnit, lane_tile
 from dlas.schedules.knobs import packed_cycles as best_packed_cycles
@@ -28,12 +29,16 @@ _IREE_WINDOW, _IREE_STREAM = 8.0, 1.5
 
 
 def transform_cycles(unit: VectorUnit, shape: Sequence[int], source: str, target: str) -> float:
-    """A pack or unpack of an activation; between two blocked layouts, both."""
+    """A pack or unpack of an activation; between two layouts besides NCHW, both."""
     batch, channels, height, width = shape
     padded = -(-channels // unit.lanes) * unit.lanes
     columns = -(-width // unit.lanes) * unit.lanes  # a partial transpose takes as long as a whole one
     cycles = DISPATCH + 8 * batch * padded * height * columns / _TRANSPOSED
-    return cycles if NCHW in (source, target) else 2 * cycles
+    rows = DISPATCH + 8 * math.prod(shape) / _PADDED
+    planar = (source, target).count(PLANAR)
+    if NCHW in (source, target):
+        return rows if planar else cycles
+    return rows + cycles if planar else 2 * cycles
 
 
 def stream_cycles(elements: int, layout: str, *, fused: bool = False) -> float:
@@ -57,6 +62,13 @@ def pad_cycles(shape: ConvShape) -> float:
     planes = shape.batch * shape.c_in
     padded = (shape.in_h + top + bottom) * (shape.in_w + left + right)
     return DISPATCH + 4 * planes * (shape.in_h * shape.in_w + padded) / _PADDED
+
+
+def phase_cycles(shape: ConvShape) -> float:
+    """Splitting the input of a sparse convolution by its strides, 0 where it is read in place."""
+    if reads_in_place(shape):
+        return 0.0
+    return DISPATCH + 8 * shape.batch * shape.c_in * shape.in_h * shape.in_w / _PADDED
 
 
 def packed_cycles(unit: VectorUnit, shape: ConvShape, merge: int, vectors: int, pixels: int) -> float:

@@ -27,6 +27,7 @@ class VectorUnit:
         fma_latency: cycles until an FMA's result can be accumulated into.
         loads: vector loads (broadcasts included) per cycle.
         l2_kb: level-2 cache that a core can use, in KB.
+        l1_kb: level-1 data cache of a core, in KB.
     """
 
     lanes: int = 8
@@ -35,6 +36,7 @@ class VectorUnit:
     fma_latency: int = 4
     loads: int = 2
     l2_kb: int = 512
+    l1_kb: int = 32
 
     def cycles(self, vectors: int, pixels: int) -> float:
         """Cycles of one reduction step on a register tile of ``vectors`` x ``pixels`` accumulators."""

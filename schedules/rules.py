@@ -12,7 +12,7 @@ from iree.compiler.dialects.transform import interpreter
 from dlas.dialects import TransformScript
 from dlas.errors import ScheduleError
 from dlas.passes.conv import ConvShape
-from dlas.passes.layout_assignment import NCHW, Implementation, blocked
+from dlas.passes.layout_assignment import NCHW, PLANAR, Implementation, blocked
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.plan import Choice, Kernel, Refusal
 from dlas.schedules import costs
@@ -24,6 +24,8 @@ from dlas.schedules.measured import Measurements
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, pad, reduce, transpose
 from dlas.schedules.rows import RowKnobs, rows
+from dlas.schedules.sparse_conv import SparseConvKnobs
+from dlas.schedules.sparse_cost import sparse_tile
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
 from dlas.schedules.winograd_conv import WinogradKnobs, WinogradLaneKnobs, winograd_conv, winograd_lane_conv
 
@@ -41,6 +43,11 @@ _SCORES_BYTES = 32768
 
 # Rows of a batched product per workgroup.
 _PRODUCT_ROWS = 64
+
+# Weights are worth a look at their zeros up to this share of non-zeros; skipping them must be estimated to be faster by
+# this factor.
+_SPARSE_SHARE = 0.7
+_SPARSE_MARGIN = 1.1
 
 Step = Callable[[ir.Operation], Any] | TransformScript
 
@@ -74,6 +81,16 @@ SCHEDULES: dict[str, Schedule] = {
         WinogradLaneKnobs,
         lambda knobs, extents: [winograd_lane_conv(knobs, extents)],
         "3x3 convolutions of stride 1 with a few channels per group, in Winograd's domain by lane shuffles",
+    ),
+    "sparse_conv": Schedule(
+        SparseConvKnobs,
+        lambda knobs, extents: [],
+        "convolutions of pruned weights by their non-zeros (CSR), on flattened padded planes",
+    ),
+    "row_copy": Schedule(
+        PlainKnobs,
+        lambda knobs, extents: [],
+        "rows between NCHW, planes, and the phases of strides; elementwise ops there",
     ),
     "w_lanes": Schedule(
         WLanesKnobs,
@@ -140,6 +157,20 @@ class Rules:
         measured = self.measured.get(choice)
         kernel = cycles + costs.DISPATCH if measured is None else measured
         return Implementation((reads,), writes, kernel + (costs.pad_cycles(shape) if reads == NCHW else 0.0), choice)
+
+    def sparse(self, shape: ConvShape, nonzeros: int) -> Implementation | Refusal:
+        """A convolution by its non-zero weights, from planes to planes."""
+        share = nonzeros / (shape.c_out * shape.c_per_group * shape.k_h * shape.k_w)
+        if share > _SPARSE_SHARE:
+            return Refusal(f"{share:.0%} of the weights are not zero")
+        tile = sparse_tile(self.unit, shape, nonzeros)
+        knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
+        vectors = f"up to {tile.accumulators} accumulators of {self.block} pixels"
+        reason = f"{share:.1%} of the weights are not zero: {vectors}, {tile.channels} input channels at a time"
+        choice = Choice("sparse_conv", knobs, reason, f"{shape.problem} nonzeros={nonzeros}")
+        measured = self.measured.get(choice)
+        cycles = shape.batch * tile.cycles * _SPARSE_MARGIN + costs.DISPATCH if measured is None else measured
+        return Implementation((PLANAR,), PLANAR, cycles + costs.phase_cycles(shape), choice)
 
     def conv(self, shape: ConvShape) -> Choice | Refusal:
         """The fastest schedule of a convolution between blocked neighbours, or why none fits."""
@@ -305,6 +336,8 @@ class Rules:
             return Choice(
                 "pack_matrix", {"ow": 4 * self.block, "block": self.block}, "a matrix at a time, in registers"
             )
+        if kind in ("planar", "unplanar", "phases", "planes"):
+            return Choice("row_copy", {"ow": self.block, "block": self.block}, "whole vectors of a row")
         if kind == "pad":
             return Choice("pad", {"ow": self.block, "block": self.block}, "whole vectors of a row")
         if kind == "reduce":

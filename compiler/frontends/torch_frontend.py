@@ -16,6 +16,7 @@ from torch_mlir import ir
 from torch_mlir.extras import fx_importer
 from torch_mlir.extras.fx_decomp_util import get_decomposition_table
 
+from dlas.compiler.prune import bake_masks
 from dlas.errors import FrontendError, InputError
 
 from .lowering import BACKEND_TO_LINALG, FX_TO_BACKEND, lower
@@ -56,7 +57,7 @@ def import_module(model: nn.Module, example_inputs: Sequence[Any] | None, name: 
                 hint="call model.eval() first",
             )  # fmt: skip
     inputs = tuple(torch.from_numpy(value) if isinstance(value, np.ndarray) else value for value in example_inputs)
-    return import_program(_export(model, inputs, name, dynamic), name)
+    return import_program(_export(bake_masks(model), inputs, name, dynamic), name)
 
 
 def _export(model: nn.Module, inputs: tuple[Any, ...], name: str, dynamic: bool) -> ExportedProgram:

@@ -16,7 +16,7 @@ from dlas.errors import UsageError
 
 from .count import count
 from .registry import MODELS, ModelInfo, ZooModel, is_zoo_spec, list_models, parse_spec
-from .weights import calibrate_batch_norms, seed_weights
+from .weights import calibrate_batch_norms, prune_weights, seed_weights
 
 __all__ = ["MODELS", "ModelInfo", "build", "count", "is_zoo_spec", "list_models", "parse_spec", "skeleton"]
 
@@ -34,6 +34,7 @@ def build(spec: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     module = module.to_empty(device="cpu").eval()
     seed = values["seed"]
     seed_weights(module, seed)
+    prune_weights(module, values.get("sparsity", 0.0))
     calibrate_batch_norms(module, model.calibration_sample(values))
     example = model.example(values, torch.Generator().manual_seed(seed + 1))
     return module.requires_grad_(False), (example,)

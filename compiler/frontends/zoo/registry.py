@@ -57,6 +57,19 @@ BATCH = Key(1, "batch size", _integer(1, 4096))
 SEED = Key(0, "seed of the weights and of the example input", _integer(0, 2**31 - 1))
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise ValueError("a number from 0, below 1")
+    return value
+
+
+SPARSITY = Key(0.0, "share of each convolution's weights that is zero, those of least magnitude", _share)
+
+
 def _size(default: int) -> Key:
     return Key(default, "height and width of the image", _integer(32, 1024, multiple=32))
 
@@ -107,6 +120,10 @@ def _features(values: Values, generator: torch.Generator) -> torch.Tensor:
     return torch.randn((values["batch"], values["c"], values["h"], values["h"]), generator=generator)
 
 
+def _bert(values: Values) -> nn.Module:
+    return bert.BertBase(values["layers"])
+
+
 def _layer(values: Values) -> nn.Module:
     return layer.ConvLayers(*(values[key] for key in ("c", "k", "stride", "depth", "groups")))
 
@@ -118,7 +135,10 @@ def _model(
     example: Callable[[Values, torch.Generator], torch.Tensor] = _image,
     **keys: Key,
 ) -> ZooModel:
-    return ZooModel(name, description, {**keys, "batch": BATCH, "seed": SEED}, create, example)
+    common = {"batch": BATCH, "seed": SEED}
+    if create is not _bert:
+        common["sparsity"] = SPARSITY
+    return ZooModel(name, description, {**keys, **common}, create, example)
 
 
 _IMAGENET = _size(224)
@@ -158,7 +178,7 @@ MODELS: dict[str, ZooModel] = {
         _model(
             "bert-base",
             "BERT-base encoder and pooler, int64 token ids",
-            lambda v: bert.BertBase(v["layers"]),
+            _bert,
             _token_ids,
             seq=Key(128, "tokens", _integer(1, bert.MAX_SEQUENCE)),
             layers=Key(bert.LAYERS, "encoder layers", _integer(1, bert.LAYERS)),

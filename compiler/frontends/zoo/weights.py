@@ -41,6 +41,17 @@ def seed_weights(module: nn.Module, seed: int) -> None:
                 end.weight.mul_(BRANCH_GAIN)
 
 
+def prune_weights(module: nn.Module, sparsity: float) -> None:
+    """Zeros in place of this share of every convolution's weights, those of least magnitude."""
+    if not sparsity:
+        return
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            with torch.no_grad():
+                lowest = torch.argsort(layer.weight.abs().flatten(), stable=True)
+                layer.weight.flatten()[lowest[: round(sparsity * lowest.numel())]] = 0.0
+
+
 def calibrate_batch_norms(module: nn.Module, sample: torch.Tensor) -> None:
     """Set the running statistics of every batch norm from one forward pass of ``sample``, in place.
 

@@ -1,0 +1,173 @@
+"""Sparse convolutions compute what torch computes in float64, for every shape, and are chosen where they win."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_mlir.ir")
+pytest.importorskip("iree.compiler")
+
+from torch import nn  # noqa: E402
+
+import dlas  # noqa: E402
+from dlas.passes.layout_assignment import PLANAR, Implementation  # noqa: E402
+from dlas.passes.plan import Choice  # noqa: E402
+from dlas.schedules.rules import Rules  # noqa: E402
+
+TOLERANCE = 2e-6
+
+
+class Layers(nn.Module):
+    """Independent layers: an input and a result each."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, *inputs):
+        return tuple(layer(x) for layer, x in zip(self.layers, inputs, strict=True))
+
+
+class Residual(nn.Module):
+    """A pre-activation block: three results of one kernel, some read with padding."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(channels, channels, 3, 1, 1), nn.Conv2d(channels, channels, 3, 1, 1)
+        self.short = nn.Conv2d(channels, channels, 1, 2)
+        self.down = nn.Conv2d(channels, channels, 3, 2, 1)
+
+    def forward(self, x):
+        y = torch.relu(self.first(x))
+        z = self.second(y) + y
+        gate = torch.sigmoid(z.mean((2, 3), keepdim=True))
+        return torch.relu(self.down(z * gate)) + self.short(z)
+
+
+def _prune(model: nn.Module, share: float) -> nn.Module:
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            with torch.no_grad():
+                flat = layer.weight.flatten()
+                flat[torch.randperm(flat.numel())[: round(share * flat.numel())]] = 0.0
+    return model.eval()
+
+
+def _forced(monkeypatch: pytest.MonkeyPatch, **knobs: int) -> None:
+    """Takes sparse kernels wherever there is a zero, with these knobs."""
+    ask = Rules.sparse
+
+    def sparse(self, shape, nonzeros):
+        found = ask(self, shape, nonzeros)
+        choice = found.choice if isinstance(found, Implementation) else None
+        chosen = {"accumulators": 14, "channels": shape.c_per_group, "k_w": shape.c_out}
+        chosen |= dict(choice.knobs) if choice is not None else {}
+        chosen |= {name: min(value, chosen[name]) for name, value in knobs.items()}
+        if "k_w" in knobs:
+            chosen["k_w"] = max(k for k in range(1, knobs["k_w"] + 1) if shape.c_out % k == 0)
+        return Implementation((PLANAR,), PLANAR, 0.0, Choice("sparse_conv", chosen, "forced"))
+
+    monkeypatch.setattr(Rules, "sparse", sparse)
+
+
+def _check(model: nn.Module, inputs: tuple[torch.Tensor, ...], tolerance: float = TOLERANCE) -> dlas.Artifact:
+    artifact = dlas.compile(model, inputs)
+    found = dlas.load(artifact)(*(x.numpy() for x in inputs))
+    found = found if isinstance(found, (list, tuple)) else [found]
+    with torch.no_grad():
+        expected = model.double()(*(x.double() for x in inputs))
+    model.float()
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    for mine, reference in zip(found, expected, strict=True):
+        reference = reference.numpy()
+        error = np.abs(np.asarray(mine) - reference).max() / max(np.abs(reference).max(), 1e-30)
+        assert error < tolerance, (reference.shape, error)
+    return artifact
+
+
+# c, k, kernel, stride, padding, dilation, groups, height, width, batch, share of zeros
+GRID = [
+    (8, 12, 3, 1, 1, 1, 1, 7, 7, 1, 0.9),
+    (5, 7, 3, 1, 1, 1, 1, 13, 9, 2, 0.5),
+    (6, 10, 4, 3, 1, 1, 1, 13, 13, 2, 0.7),
+    (16, 24, 3, 2, 1, 1, 1, 28, 28, 1, 0.95),
+    (16, 8, 1, 2, 0, 1, 1, 15, 11, 1, 0.8),
+    (16, 8, 1, 1, 0, 1, 1, 14, 14, 1, 0.8),
+    (16, 8, 1, 1, 0, 1, 1, 28, 28, 1, 0.6),
+    (12, 12, 3, 1, 2, 2, 3, 12, 17, 1, 0.8),
+    (8, 8, 5, 1, 2, 1, 1, 3, 2, 1, 0.9),
+    (8, 8, 3, 1, 0, 1, 1, 10, 30, 1, 0.9),
+    (8, 8, 7, 2, 3, 1, 8, 20, 20, 1, 0.5),
+    (8, 8, 3, 1, 1, 1, 1, 9, 9, 1, 1.0),
+    (3, 4, 3, 1, 1, 1, 1, 1, 1, 1, 0.2),
+]
+
+
+@pytest.mark.parametrize("knobs", [{}, {"accumulators": 3, "channels": 5, "k_w": 4}], ids=["default", "small"])
+def test_every_shape(monkeypatch: pytest.MonkeyPatch, knobs: dict[str, int]) -> None:
+    torch.manual_seed(11)
+    _forced(monkeypatch, **knobs)
+    layers, inputs = [], []
+    for c, k, kernel, stride, padding, dilation, groups, height, width, batch, share in GRID:
+        conv = nn.Conv2d(c, k, kernel, stride, padding, dilation, groups)
+        layers.append(_prune(nn.Sequential(conv, nn.ReLU()), share))
+        inputs.append(torch.randn(batch, c, height, width))
+    one = nn.Conv2d(8, 8, 3, 1, 1)
+    with torch.no_grad():
+        one.weight.zero_()
+        one.weight[5, 3, 0, 2] = 2.0
+    layers.append(one)
+    inputs.append(torch.randn(1, 8, 6, 6))
+    artifact = _check(Layers(layers).eval(), tuple(inputs))
+    assert sum(len(kernel.layer.split(", ")) for kernel in artifact.kernels if kernel.kind == "sparse") == len(layers)
+
+
+def test_networks_mix_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(12)
+    _forced(monkeypatch)
+    blocks = [_prune(Residual(16), 0.8), nn.MaxPool2d(3, 2, 1), nn.Conv2d(16, 24, 3, 1, 1), nn.ReLU()]
+    model = nn.Sequential(*blocks, _prune(nn.Conv2d(24, 16, 3, 1, 1), 0.9), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    artifact = _check(model.eval(), (torch.randn(1, 16, 21, 30),))
+    kinds = {kernel.kind for kernel in artifact.kernels}
+    assert {"sparse", "conv", "pooling", "reduce"} <= kinds
+    assert all(kernel.schedule for kernel in artifact.kernels if kernel.kind in ("sparse", "planes", "phases"))
+
+
+def test_zeros_decide() -> None:
+    torch.manual_seed(13)
+    inputs = (torch.randn(1, 64, 28, 28),)
+    kinds = {}
+    for share in (0.0, 0.2, 0.95):
+        artifact = _check(_prune(nn.Conv2d(64, 64, 3, 1, 1), share), inputs, 2e-5)  # Winograd's domain among them
+        kinds[share] = {kernel.kind for kernel in artifact.kernels}
+    assert "sparse" not in kinds[0.0] | kinds[0.2] and "sparse" in kinds[0.95]
+
+
+def test_masks_of_torch_are_baked_in() -> None:
+    torch.manual_seed(14)
+    model = dlas.prune(nn.Sequential(nn.Conv2d(64, 64, 3, 1, 1)).eval(), 0.95)
+    dense = nn.Sequential(nn.Conv2d(64, 64, 3, 1, 1)).eval()
+    with torch.no_grad():
+        dense[0].weight.copy_(model[0].weight)
+        dense[0].bias.copy_(model[0].bias)
+    x = torch.randn(1, 64, 14, 14)
+    artifact = dlas.compile(model, (x,))
+    assert any(kernel.kind == "sparse" for kernel in artifact.kernels)
+    with torch.no_grad():
+        np.testing.assert_allclose(dlas.load(artifact)(x.numpy()), dense(x).numpy(), atol=1e-4)
+
+
+def test_the_estimate_falls_with_the_weights() -> None:
+    from dlas.passes.conv import ConvShape
+    from dlas.schedules.knobs import VectorUnit
+    from dlas.schedules.sparse_cost import sparse_tile
+
+    shape = ConvShape(1, 64, 64, 1, 56, 56, 56, 56, 3, 3, pads=(1, 1, 1, 1))
+    for unit in (VectorUnit(8, 16), VectorUnit(16, 32), VectorUnit(4, 32, fma_units=1)):
+        cycles = [sparse_tile(unit, shape, n).cycles for n in (0, 100, 1000, 10000)]
+        assert cycles == sorted(cycles)
+    assert sparse_tile(VectorUnit(8, 16), replace(shape, c_out=65), 1000).k_w in (1, 5, 13, 65)
