@@ -24,6 +24,7 @@ from iree.compiler.passmanager import PassManager
 from dlas.compiler.targets import Target
 from dlas.errors import CompileError, ScheduleError, UsageError
 from dlas.passes.blocked_layout import BlockedLayout, LayoutReport
+from dlas.passes.outline_kernels import OutlinedKernels, kernel_of
 from dlas.passes.pad_groups import pad_groups
 from dlas.passes.plan import Kernel
 from dlas.passes.sequence_kernels import SequenceKernels
@@ -75,7 +76,10 @@ FALLBACK_FLAGS = (
     "--iree-llvmcpu-loop-unrolling",
 )
 
-_DIALECTS = ("affine", "arith", "flow", "iree_codegen", "iree_tensor_ext", "linalg", "math", "scf", "tensor", "vector")
+_DIALECTS = (
+    *("affine", "arith", "flow", "func", "hal", "iree_codegen", "iree_tensor_ext", "linalg", "math", "scf", "tensor"),
+    *("util", "vector"),
+)
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,8 @@ class Invocation:
         pointer = self._invocation._inv_p
         self._callback = _CALLBACK(self._collect)  # kept alive as long as the invocation
         library.ireeCompilerInvocationEnableCallbackDiagnostics(pointer, 0, self._callback, None)
+        # Not after each of its hundreds of passes: what enters is verified, and what leaves is run.
+        library.ireeCompilerInvocationSetVerifyIR(pointer, False)
         if first is not None:
             library.ireeCompilerInvocationSetCompileFromPhase(pointer, first.encode())
         if last is not None:
@@ -207,6 +213,8 @@ def _declare() -> None:
     for name in ("ireeCompilerInvocationSetCompileFromPhase", "ireeCompilerInvocationSetCompileToPhase"):
         function = getattr(library, name)
         function.argtypes, function.restype = [ctypes.c_void_p, ctypes.c_char_p], None
+    library.ireeCompilerInvocationSetVerifyIR.argtypes = [ctypes.c_void_p, ctypes.c_bool]
+    library.ireeCompilerInvocationSetVerifyIR.restype = None
     function = library.ireeCompilerInvocationEnableCallbackDiagnostics
     function.argtypes = [ctypes.c_void_p, ctypes.c_int, _CALLBACK, ctypes.c_void_p]
     function.restype = None
@@ -245,6 +253,17 @@ def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
     return report
 
 
+def form_executables(session: CodegenSession, module: ir.Module) -> None:
+    """Runs IREE's phases to ``executable-sources``, with the bodies of planned kernels set aside meanwhile.
+
+    Raises:
+        CompileError: see :meth:`CodegenSession.run_phases`.
+    """
+    outlined = OutlinedKernels(module)
+    session.run_phases(module, first=None, last=SOURCES)
+    outlined.restore()
+
+
 def schedule_kernels(module: ir.Module, kernels: dict[str, Kernel]) -> list[ScheduledKernel]:
     """Applies each kernel's schedule at the ``executable-sources`` phase and sets how the rest is lowered.
 
@@ -257,7 +276,7 @@ def schedule_kernels(module: ir.Module, kernels: dict[str, Kernel]) -> list[Sche
     scheduled: list[ScheduledKernel] = []
     for function in find_ops(module.operation, lambda op: op.name == "func.func"):
         export = ir.StringAttr(function.attributes["sym_name"]).value
-        key = _kernel_key(function)
+        key = kernel_of(function)
         if key is None:
             scheduled.append(_unscheduled(export, function))
             continue
@@ -320,11 +339,6 @@ def _unscheduled(export: str, function: ir.Operation) -> ScheduledKernel:
     layer = ir.StringAttr(named[0].attributes["dlas.layer"]).value if named else ""
     reason = "no schedule for these ops: IREE's own code generation"
     return ScheduledKernel(export, None, False, reason, _op_summary(function), layer)
-
-
-def _kernel_key(function: ir.Operation) -> str | None:
-    ops = find_ops(function, lambda op: "dlas.kernel" in op.attributes)
-    return ir.StringAttr(ops[0].attributes["dlas.kernel"]).value if ops else None
 
 
 def _op_summary(function: ir.Operation) -> str:

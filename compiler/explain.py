@@ -43,6 +43,7 @@ class ExplainedKernel:
         reason: why this schedule, or why none.
         problem: what a convolution computes, "" for other kernels.
         flops, bytes: of one call; 0 flops for data movement and for what is left to IREE (not counted).
+        workgroups: of one call, which threads share; 0 for what is left to IREE (not known).
         calls: per inference, None if not timed (as all that follows).
         time_us: microseconds per inference, all calls.
         time_share: of the time of all kernels, 0 to 1.
@@ -61,6 +62,7 @@ class ExplainedKernel:
     flops: int
     bytes: int
     problem: str = ""
+    workgroups: int = 0
     calls: int | None = None
     time_us: float | None = None
     time_share: float | None = None
@@ -273,6 +275,7 @@ def _explain_kernel(
         reasons = [op.reason for op in refused if op.layer and op.layer == record.layer]
         reason = "; ".join(dict.fromkeys(reasons)) or reason
     values = {**asdict(record), "reason": reason, "fallback": fallback}
+    del values["calls"], values["cycles"]  # what the compiler knew: measured below
     if time is None:
         return ExplainedKernel(**values)
     calls_per_ns = time.calls / time.total_us / 1e3 if time.total_us > 0 else 0.0

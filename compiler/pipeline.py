@@ -19,6 +19,7 @@ from dlas.compiler.targets import Target, load_target
 from dlas.errors import ArtifactError, CompileError, UsageError
 from dlas.passes.blocked_layout import LayoutReport
 from dlas.runtime.artifact import Artifact, KernelRecord
+from dlas.schedules.grid import kernel_cycles
 from dlas.schedules.knobs import VectorUnit
 from dlas.schedules.measured import load_measurements
 from dlas.schedules.rules import Rules
@@ -127,7 +128,7 @@ class Compilation:
             self._session.set_flags(*codegen.FALLBACK_FLAGS)
         if self.options.parameters is not None:
             codegen.outline_constants(self.module)
-        self._session.run_phases(self.module, first=None, last=codegen.SOURCES)
+        codegen.form_executables(self._session, self.module)
         self.scheduled = codegen.schedule_kernels(self.module, self.layout.kernels)
 
     def _codegen(self, stack: contextlib.ExitStack) -> None:
@@ -195,6 +196,9 @@ class Compilation:
                 kernel.flops,
                 kernel.bytes,
                 choice.problem,
+                len(kernel.layers),
+                kernel.workgroups,
+                int(kernel_cycles(unit_of(self.target), kernel.flops, kernel.bytes)),
             )
 
     def _dump(self, name: str, number: int) -> None:
@@ -227,7 +231,13 @@ _STAGES: dict[str, Callable[[Compilation, contextlib.ExitStack], None]] = {
 
 def rules_for(target: Target, winograd: int = 4, measured: str | Path | None = None) -> Rules:
     """The default scheduling rules of a target (see :attr:`Options.winograd` and :attr:`Options.measured`)."""
-    unit = VectorUnit(
+    unit = unit_of(target)
+    return Rules(unit, winograd, load_measurements(measured, unit, target.name) if measured else None, target.cores)
+
+
+def unit_of(target: Target) -> VectorUnit:
+    """A core of the target, as schedules see it."""
+    return VectorUnit(
         target.simd_lanes,
         target.vector_registers,
         target.fma_units,
@@ -235,7 +245,6 @@ def rules_for(target: Target, winograd: int = 4, measured: str | Path | None = N
         l2_kb=target.l2_kb,
         l1_kb=target.l1d_kb,
     )
-    return Rules(unit, winograd, load_measurements(measured, unit, target.name) if measured else None)
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 from iree.compiler import ir
 
 from dlas.passes import dispatch as d
+from dlas.passes import vectors as v
 from dlas.passes.constants import make_constant
 from dlas.passes.conv import ConvShape
 from dlas.passes.edge_kernels import EdgeKernels
@@ -59,21 +60,27 @@ class KernelEmitter(EdgeKernels, WinogradKernels, SparseKernels):
         c_blocks, k_h, k_w, t_i = packed.shape[1:5]
         filter_ = make_constant(packed.reshape(*packed.shape[:5], tile_blocks, block), self.element)
         (s_h, s_w), (d_h, d_w) = shape.steps, shape.dilation
-        rows, columns = (shape.out_h - 1) * s_h + (k_h - 1) * d_h + 1, (shape.out_w - 1) * s_w + (k_w - 1) * d_w + 1
+        # Where the kernel has one column, the load takes the stride: rows of pixels side by side vectorise.
+        step = s_w if k_w == 1 else 1
+        columns = shape.out_w if k_w == 1 else (shape.out_w - 1) * s_w + (k_w - 1) * d_w + 1
         reductions = [("c", c_blocks), ("y", k_h), ("x", k_w), ("i", t_i)]
         kept = [(name, extent) for name, extent in reductions if extent > 1 or name == "i"]
         axis = {name: 4 + i for i, (name, _) in enumerate(kept)}
         expr = {name: ir.AffineExpr.get_dim(position) for name, position in axis.items()}
         k, h, w, o = dims(*IDENTITY)
         row = h * s_h + expr["y"] * d_h if "y" in axis else h * s_h
-        column = w * s_w + expr["x"] * d_w if "x" in axis else w * s_w
+        column = w * s_w + expr["x"] * d_w if "x" in axis else w
         n_dims = 4 + len(kept)
         kept_sizes = [extent for name, extent in kept if name != "i"]
         input_value = data.value if isinstance(data, Blocked) else data
 
         def emit(b: d.DispatchBody, bindings: Sequence[ir.Value], tile: Tile, init: ir.Value) -> ir.Value:
+            rows = v.scaled(tile.rows.count, s_h, (k_h - 1) * d_h + 1 - s_h)
+            offsets: list[d.Size]
+            sizes: list[d.Size]
             if isinstance(data, Blocked):
-                top, left = data.halo[0] - shape.pads[0], data.halo[1] - shape.pads[1]
+                top = v.scaled(tile.rows.first, s_h, data.halo[0] - shape.pads[0])
+                left = data.halo[1] - shape.pads[1]
                 first = b.affine(
                     ir.AffineExpr.get_floor_div(ir.AffineExpr.get_dim(0), tiles_per_group) * c_blocks, tile.index
                 )
@@ -82,11 +89,12 @@ class KernelEmitter(EdgeKernels, WinogradKernels, SparseKernels):
                 slice_shape = ([c_blocks] if "c" in axis else []) + [rows, columns, block]
                 exprs = ([expr["c"]] if "c" in axis else []) + [row, column, expr["i"]]
             else:
-                offsets = [tile.image, 0, 0, 0]
+                offsets = [tile.image, 0, v.scaled(tile.rows.first, s_h, 0), 0]
                 sizes = [1, t_i, rows, columns]
                 slice_shape = sizes[1:]
                 exprs = [expr["i"], row, column]
-            x = b.load(bindings[0], offsets, sizes, slice_shape)
+            strides = [1, 1, 1, step, 1] if isinstance(data, Blocked) else [1, 1, 1, step]
+            x = b.load(bindings[0], offsets, sizes, slice_shape, strides)
             filter_sizes = [1, c_blocks, k_h, k_w, t_i, tile_blocks, block]
             wt = b.load(
                 bindings[1], [tile.index, 0, 0, 0, 0, 0, 0], filter_sizes, [*kept_sizes, t_i, tile_blocks, block]
@@ -155,17 +163,19 @@ class KernelEmitter(EdgeKernels, WinogradKernels, SparseKernels):
         row = h * s_h + axis["y"] * d_h if "y" in axis else h * s_h
         column = w * s_w + axis["x"] * d_w if "x" in axis else w * s_w
         n_dims = 4 + len(taps)
-        rows, columns = ir.ShapedType(data.type).shape[2:]
+        columns = ir.ShapedType(data.type).shape[3]
         identity = d.affine_map(3, dims(0, 1, 2))
         types = [d.tensor_type([shape.batch, shape.c_out, shape.out_h, shape.out_w], self.element)] * len(results)
 
-        def body(b: d.DispatchBody) -> None:
-            tile = self.tile(b, shape.batch, tiles, t_o)
+        def emit(b: d.DispatchBody, tile: Tile) -> None:
+            count = tile.rows.count
+            rows = v.scaled(count, s_h, (shape.k_h - 1) * d_h + 1 - s_h)
             first = b.affine(
                 ir.AffineExpr.get_floor_div(ir.AffineExpr.get_dim(0), tiles_per_group) * per_group, tile.index
             )
+            top = v.scaled(tile.rows.first, s_h, 0)
             x = b.load(
-                b.inputs[0], [tile.image, first, 0, 0], [1, per_group, rows, columns], [per_group, rows, columns]
+                b.inputs[0], [tile.image, first, top, 0], [1, per_group, rows, columns], [per_group, rows, columns]
             )
             sizes = [1, per_group, shape.k_h, shape.k_w, t_o]
             kept = [extent for _, extent in taps]
@@ -174,8 +184,8 @@ class KernelEmitter(EdgeKernels, WinogradKernels, SparseKernels):
                 key: b.load(binding, [tile.block], [t_o], [t_o])
                 for key, binding in zip(vectors, b.inputs[2:], strict=True)
             }
-            place = [tile.image, tile.block, 0, 0]
-            out_sizes = [1, t_o, shape.out_h, shape.out_w]
+            place = [tile.image, tile.block, tile.rows.first, 0]
+            out_sizes = [1, t_o, count, shape.out_w]
             outs = [b.load(binding, place, out_sizes, out_sizes[1:]) for binding in b.outputs]
             init = d.fill(d.float_constant(0.0, self.element), outs[0], "init")
             values = d.generic(
@@ -198,7 +208,16 @@ class KernelEmitter(EdgeKernels, WinogradKernels, SparseKernels):
                 b.store(value, binding, place, out_sizes)
 
         inputs = [data, filter_, *vectors.values()]
-        values = d.create_dispatch(shape.batch * tiles, inputs, types, body)
+        values = self.dispatch(
+            batch=shape.batch,
+            tiles=tiles,
+            tile_blocks=t_o,
+            height=shape.out_h,
+            inputs=inputs,
+            types=types,
+            emit=emit,
+            flops=2 * shape.macs,
+        )
         moved = sum(tensor_bytes(value.type) for value in (*inputs, *values))
         extents = {"w": shape.out_w, "y": shape.k_h, "x": shape.k_w, "epilogue": int(bool(epilogue.ops))}
         self.record(values[0].owner.operation, shape.kind, choice, layer, extents, shape.flops, moved)
@@ -308,9 +327,11 @@ class KernelEmitter(EdgeKernels, WinogradKernels, SparseKernels):
     def _window_slice(
         self, b: d.DispatchBody, binding: ir.Value, data: Blocked, tile: Tile, shape: ConvShape
     ) -> ir.Value:
-        rows = (shape.out_h - 1) * shape.stride[0] + (shape.k_h - 1) * shape.dilation[0] + 1
+        stride = shape.stride[0]
+        rows = v.scaled(tile.rows.count, stride, (shape.k_h - 1) * shape.dilation[0] + 1 - stride)
         columns = (shape.out_w - 1) * shape.stride[1] + (shape.k_w - 1) * shape.dilation[1] + 1
-        offsets = [tile.image, tile.block, data.halo[0] - shape.pads[0], data.halo[1] - shape.pads[1], 0]
+        top = v.scaled(tile.rows.first, stride, data.halo[0] - shape.pads[0])
+        offsets = [tile.image, tile.block, top, data.halo[1] - shape.pads[1], 0]
         sizes = [1, 1, rows, columns, self.block]
         return b.load(binding, offsets, sizes, sizes[1:])
 
@@ -362,11 +383,11 @@ class KernelEmitter(EdgeKernels, WinogradKernels, SparseKernels):
         types = [d.tensor_type([site.m, tiles * t_o], self.element)] * len(results)
         identity = d.affine_map(2, dims(0, 1))
 
-        def body(b: d.DispatchBody) -> None:
-            column = b.affine(ir.AffineExpr.get_dim(0) * t_o)
+        def emit(b: d.DispatchBody, place: Tile) -> None:
+            column = place.block
             bindings = iter(b.inputs)
             x = b.load(next(bindings), [0, 0], [site.m, site.k], [site.m, site.k])
-            wt = b.load(next(bindings), [b.workgroup, 0, 0], [1, site.k, t_o], [site.k, t_o])
+            wt = b.load(next(bindings), [place.index, 0, 0], [1, site.k, t_o], [site.k, t_o])
             tile = [site.m, t_o]
             sources = {key: (b.load(next(bindings), [0, column], tile, tile), identity) for key, _ in full}
             lanes = {key: b.load(next(bindings), [column], [t_o], [t_o]) for key in vectors}
@@ -386,7 +407,16 @@ class KernelEmitter(EdgeKernels, WinogradKernels, SparseKernels):
             for value, binding in zip(values, b.outputs, strict=True):
                 b.store(value, binding, [0, column], tile)
 
-        values = d.create_dispatch(tiles, inputs, types, body)
+        values = self.dispatch(
+            batch=1,
+            tiles=tiles,
+            tile_blocks=t_o,
+            height=1,  # rows stay together
+            inputs=inputs,
+            types=types,
+            emit=emit,
+            flops=2 * site.m * site.n * site.k,
+        )
         moved = sum(tensor_bytes(value.type) for value in (*inputs, *values))
         extents = {"w": site.m, "i": site.k, "epilogue": int(bool(epilogue.ops))}
         self.record(values[0].owner.operation, "matmul", choice, layer, extents, 2 * site.m * site.n * site.k, moved)

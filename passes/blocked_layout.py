@@ -83,7 +83,7 @@ class _Rewriter:
         self.config = config
         self.ops: list[ir.Operation] = [view.operation for view in function.regions[0].blocks[0].operations]
         self.position = {op: i for i, op in enumerate(self.ops)}
-        self.emitter = KernelEmitter(config.block)
+        self.emitter = KernelEmitter(config.block, config.policy.grid)
         self.graph = LayoutGraph(self.ops, config.policy)
         self.report = LayoutReport(kernels=self.emitter.kernels, assignments=[self.graph.assignment])
         self.blocked: dict[ir.Value, Blocked] = {}  # values that exist (also) in the blocked layout

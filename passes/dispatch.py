@@ -7,11 +7,12 @@ fused into it, and no dimension is collapsed. Works in IREE's context.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from iree.compiler import ir
 
 _DYNAMIC = -(2**63)
-Offset = "int | ir.Value"
+Size: TypeAlias = "int | ir.Value"
 BodyFn = Callable[["DispatchBody"], None]
 
 
@@ -20,9 +21,10 @@ def affine_map(dims: int, results: Sequence[ir.AffineExpr]) -> ir.AffineMap:
     return ir.AffineMap.get(dims, 0, list(results))
 
 
-def tensor_type(shape: Sequence[int], element: ir.Type) -> ir.RankedTensorType:
-    """``tensor<shape x element>``."""
-    return ir.RankedTensorType.get(list(shape), element)
+def tensor_type(shape: Sequence[Size], element: ir.Type) -> ir.RankedTensorType:
+    """``tensor<shape x element>``; an extent that is a value is dynamic."""
+    dynamic = ir.ShapedType.get_dynamic_size()
+    return ir.RankedTensorType.get([size if isinstance(size, int) else dynamic for size in shape], element)
 
 
 def index_constant(value: int) -> ir.Value:
@@ -117,45 +119,50 @@ class DispatchBody:
         ).result
 
     def load(
-        self, binding: ir.Value, offsets: Sequence[int | ir.Value], sizes: Sequence[int], shape: Sequence[int]
+        self,
+        binding: ir.Value,
+        offsets: Sequence[Size],
+        sizes: Sequence[Size],
+        shape: Sequence[Size],
+        strides: Sequence[int] | None = None,
     ) -> ir.Value:
         """A slice of a binding; ``shape`` may drop unit dimensions of ``sizes``."""
-        static, dynamic = _split(offsets)
+        dynamic, attributes = _slice(offsets, sizes, strides)
         return ir.Operation.create(
             "iree_tensor_ext.dispatch.tensor.load",
             results=[tensor_type(shape, _binding_element(binding))],
-            operands=[binding, *dynamic],
+            operands=[binding, *(value for part in dynamic for value in part)],
             attributes={
-                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0, len(dynamic), 0, 0]),
-                **_slice_attributes(static, sizes),
+                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0, *map(len, dynamic), 0]),
+                **attributes,
             },
         ).result
 
-    def store(
-        self, value: ir.Value, binding: ir.Value, offsets: Sequence[int | ir.Value], sizes: Sequence[int]
-    ) -> None:
+    def store(self, value: ir.Value, binding: ir.Value, offsets: Sequence[Size], sizes: Sequence[Size]) -> None:
         """Writes ``value`` to a slice of an output binding."""
-        static, dynamic = _split(offsets)
+        dynamic, attributes = _slice(offsets, sizes, None)
         ir.Operation.create(
             "iree_tensor_ext.dispatch.tensor.store",
-            operands=[value, binding, *dynamic],
+            operands=[value, binding, *(value for part in dynamic for value in part)],
             attributes={
-                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 0, len(dynamic), 0, 0]),
-                **_slice_attributes(static, sizes),
+                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 0, *map(len, dynamic), 0]),
+                **attributes,
             },
         )
 
 
-def _split(offsets: Sequence[int | ir.Value]) -> tuple[list[int], list[ir.Value]]:
-    static = [offset if isinstance(offset, int) else _DYNAMIC for offset in offsets]
-    return static, [offset for offset in offsets if not isinstance(offset, int)]
-
-
-def _slice_attributes(offsets: Sequence[int], sizes: Sequence[int]) -> dict[str, ir.Attribute]:
-    return {
-        "static_offsets": ir.DenseI64ArrayAttr.get(list(offsets)),
-        "static_sizes": ir.DenseI64ArrayAttr.get(list(sizes)),
-        "static_strides": ir.DenseI64ArrayAttr.get([1] * len(sizes)),
+def _slice(
+    offsets: Sequence[Size], sizes: Sequence[Size], strides: Sequence[int] | None
+) -> tuple[tuple[list[ir.Value], list[ir.Value]], dict[str, ir.Attribute]]:
+    """The values among offsets and among sizes, and the attributes that hold the numbers."""
+    dynamic = (
+        [offset for offset in offsets if not isinstance(offset, int)],
+        [size for size in sizes if not isinstance(size, int)],
+    )
+    return dynamic, {
+        "static_offsets": ir.DenseI64ArrayAttr.get([n if isinstance(n, int) else _DYNAMIC for n in offsets]),
+        "static_sizes": ir.DenseI64ArrayAttr.get([n if isinstance(n, int) else _DYNAMIC for n in sizes]),
+        "static_strides": ir.DenseI64ArrayAttr.get(list(strides or [1] * len(sizes))),
     }
 
 

@@ -6,7 +6,8 @@ import numpy as np
 from iree.compiler import ir
 
 from dlas.passes import dispatch as d
-from dlas.passes.kernel_frame import IDENTITY, Blocked, KernelFrame, ResultSpec, binary, dims, tensor_bytes
+from dlas.passes import vectors as v
+from dlas.passes.kernel_frame import IDENTITY, Blocked, KernelFrame, ResultSpec, Tile, binary, dims, tensor_bytes
 from dlas.passes.plan import Choice
 from dlas.passes.reshape import Pads, crop_channels, pad_channels, reshape_collapse, reshape_expand
 
@@ -17,23 +18,30 @@ class EdgeKernels(KernelFrame):
     def copy(self, data: Blocked, halo: Pads, halo_value: float, choice: Choice, layer: str) -> Blocked:
         """The same tensor with another halo."""
         batch, _, height, width = data.shape
-        tile_shape = [1, height, width, self.block]
         maps = [d.affine_map(4, dims(1, 2, 3)), d.affine_map(4, dims(*IDENTITY))]
         result = ResultSpec(data.value, halo, halo_value)
 
-        def body(b: d.DispatchBody) -> None:
-            tile = self.tile(b, batch, data.blocks, 1)
+        def emit(b: d.DispatchBody, tile: Tile) -> None:
+            first, tile_shape = tile.rows.first, [1, tile.rows.count, width, self.block]
             # One dimension fewer than the result: a generic whose maps are equal would fold to a scalar copy.
-            start = [tile.image, tile.block, data.halo[0], data.halo[1], 0]
+            start = [tile.image, tile.block, v.plus(first, data.halo[0]), data.halo[1], 0]
             x = b.load(b.inputs[0], start, [1, *tile_shape], tile_shape[1:])
-            place = [tile.image, tile.block, halo[0], halo[1], 0]
+            place = [tile.image, tile.block, v.plus(first, halo[0]), halo[1], 0]
             out = b.load(b.outputs[0], place, [1, *tile_shape], tile_shape)
             role = {"dlas.role": ir.StringAttr.get("epilogue")}
             value = d.generic([x], [out], maps, "pppp", lambda a: [a[0]], role)[0]
             b.store(value, b.outputs[0], place, [1, *tile_shape])
             self.emit_border(b, b.outputs[0], result, tile, 1, height, width)
 
-        value = d.create_dispatch(batch * data.blocks, [data.value], [self.result_type(data.shape, halo)], body)[0]
+        value = self.dispatch(
+            batch=batch,
+            tiles=data.blocks,
+            tile_blocks=1,
+            height=height,
+            inputs=[data.value],
+            types=[self.result_type(data.shape, halo)],
+            emit=emit,
+        )[0]
         self.record(
             value.owner.operation,
             "copy",
@@ -55,11 +63,12 @@ class EdgeKernels(KernelFrame):
         expanded = reshape_expand(value, split, [[0], [1, 2], [3], [4]])
         result = ResultSpec(value, halo, halo_value)
 
-        def body(b: d.DispatchBody) -> None:
-            tile = self.tile(b, batch, blocks, 1)
-            x = b.load(b.inputs[0], [tile.image, tile.block, 0, 0, 0], [1, 1, *split[2:]], [1, *split[2:]])
-            tile_shape = [1, height, width, self.block]
-            place = [tile.image, tile.block, halo[0], halo[1], 0]
+        def emit(b: d.DispatchBody, tile: Tile) -> None:
+            first, count = tile.rows.first, tile.rows.count
+            source = [1, self.block, count, width]
+            x = b.load(b.inputs[0], [tile.image, tile.block, 0, first, 0], [1, *source], source)
+            tile_shape = [1, count, width, self.block]
+            place = [tile.image, tile.block, v.plus(first, halo[0]), halo[1], 0]
             out = b.load(b.outputs[0], place, [1, *tile_shape], tile_shape)
             # The loops follow the input: IREE interchanges a transpose that does not.
             maps = [d.affine_map(4, dims(*IDENTITY)), d.affine_map(4, dims(0, 2, 3, 1))]
@@ -68,7 +77,15 @@ class EdgeKernels(KernelFrame):
             b.store(moved, b.outputs[0], place, [1, *tile_shape])
             self.emit_border(b, b.outputs[0], result, tile, 1, height, width)
 
-        packed = d.create_dispatch(batch * blocks, [expanded], [self.result_type(shape, halo)], body)[0]
+        packed = self.dispatch(
+            batch=batch,
+            tiles=blocks,
+            tile_blocks=1,
+            height=height,
+            inputs=[expanded],
+            types=[self.result_type(shape, halo)],
+            emit=emit,
+        )[0]
         self.record(
             packed.owner.operation, "pack", choice, layer, {"h": height, "w": width}, 0, 2 * tensor_bytes(packed.type)
         )
@@ -80,8 +97,7 @@ class EdgeKernels(KernelFrame):
         top, left, bottom, right = pads
         rows, columns = top + height + bottom, left + width + right
 
-        def body(b: d.DispatchBody) -> None:
-            tile = self.tile(b, batch, channels, 1)
+        def emit(b: d.DispatchBody, tile: Tile) -> None:
             # One dimension fewer than the result: a generic whose maps are equal would fold to a scalar copy.
             x = b.load(b.inputs[0], [tile.image, tile.block, 0, 0], [1, 1, height, width], [height, width])
             place, sizes = [tile.image, tile.block, top, left], [1, 1, height, width]
@@ -103,7 +119,15 @@ class EdgeKernels(KernelFrame):
                     b.store(d.fill(d.float_constant(0.0, self.element), target, role_), b.outputs[0], offsets, sizes)
 
         type = d.tensor_type([batch, channels, rows, columns], self.element)
-        padded = d.create_dispatch(batch * channels, [value], [type], body)[0]
+        padded = self.dispatch(
+            batch=batch,
+            tiles=channels,
+            tile_blocks=1,
+            height=1,  # planes stay whole
+            inputs=[value],
+            types=[type],
+            emit=emit,
+        )[0]
         extents = {"w": width, "columns": columns, "rows": top + bottom}
         moved = tensor_bytes(value.type) + tensor_bytes(type)
         self.record(padded.owner.operation, "pad", choice, layer, extents, 0, moved)
@@ -114,21 +138,28 @@ class EdgeKernels(KernelFrame):
         batch, channels, height, width = data.shape
         out_shape = [batch, data.blocks, self.block, height, width]
 
-        def body(b: d.DispatchBody) -> None:
-            tile = self.tile(b, batch, data.blocks, 1)
-            tile_shape = [1, height, width, self.block]
-            x = b.load(
-                b.inputs[0], [tile.image, tile.block, data.halo[0], data.halo[1], 0], [1, *tile_shape], tile_shape
-            )
-            place = [tile.image, tile.block, 0, 0, 0]
-            sizes = [1, 1, *out_shape[2:]]
+        def emit(b: d.DispatchBody, tile: Tile) -> None:
+            first, count = tile.rows.first, tile.rows.count
+            tile_shape = [1, count, width, self.block]
+            start = [tile.image, tile.block, v.plus(first, data.halo[0]), data.halo[1], 0]
+            x = b.load(b.inputs[0], start, [1, *tile_shape], tile_shape)
+            place = [tile.image, tile.block, 0, first, 0]
+            sizes = [1, 1, self.block, count, width]
             out = b.load(b.outputs[0], place, sizes, sizes[1:])
             maps = [d.affine_map(4, dims(*IDENTITY)), d.affine_map(4, dims(0, 3, 1, 2))]
             role = {"dlas.role": ir.StringAttr.get("epilogue")}
             moved = d.generic([x], [out], maps, "pppp", lambda a: [a[0]], role)[0]
             b.store(moved, b.outputs[0], place, sizes)
 
-        result = d.create_dispatch(batch * data.blocks, [data.value], [d.tensor_type(out_shape, self.element)], body)[0]
+        result = self.dispatch(
+            batch=batch,
+            tiles=data.blocks,
+            tile_blocks=1,
+            height=height,
+            inputs=[data.value],
+            types=[d.tensor_type(out_shape, self.element)],
+            emit=emit,
+        )[0]
         self.record(
             result.owner.operation,
             "unpack",
@@ -146,8 +177,7 @@ class EdgeKernels(KernelFrame):
         batch, _, height, width = data.shape
         tile_shape = [1, height, width, self.block]
 
-        def body(b: d.DispatchBody) -> None:
-            tile = self.tile(b, batch, data.blocks, 1)
+        def emit(b: d.DispatchBody, tile: Tile) -> None:
             x = b.load(
                 b.inputs[0], [tile.image, tile.block, data.halo[0], data.halo[1], 0], [1, *tile_shape], tile_shape
             )
@@ -159,8 +189,14 @@ class EdgeKernels(KernelFrame):
             total = d.generic([x], [start], maps, "pprr", lambda a: [binary(combine, a[0], a[1])], role)[0]
             b.store(total, b.outputs[0], [tile.image, tile.block, 0], sizes)
 
-        result = d.create_dispatch(
-            batch * data.blocks, [data.value], [d.tensor_type([batch, data.blocks, self.block], self.element)], body
+        result = self.dispatch(
+            batch=batch,
+            tiles=data.blocks,
+            tile_blocks=1,
+            height=1,  # a sum stays whole
+            inputs=[data.value],
+            types=[d.tensor_type([batch, data.blocks, self.block], self.element)],
+            emit=emit,
         )[0]
         moved = tensor_bytes(data.value.type)
         self.record(

@@ -16,9 +16,10 @@ import numpy as np
 from iree.compiler import ir
 
 from dlas.passes import dispatch as d
+from dlas.passes import vectors as v
 from dlas.passes.constants import make_constant
 from dlas.passes.elementwise import Access, Elementwise
-from dlas.passes.plan import Choice, Kernel
+from dlas.passes.plan import Choice, GridPolicy, Kernel, one_tile_each
 from dlas.passes.reshape import Pads
 
 IDENTITY = (0, 1, 2, 3)
@@ -115,12 +116,30 @@ class LoopNest:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """The rows of a tile that a workgroup computes.
+
+    Attributes:
+        first, count: in pixels.
+        units: first and last (excluded) in the kernel's units, None: all.
+        band, bands: the workgroup's number among those of the tile, and how many there are.
+    """
+
+    first: d.Size
+    count: d.Size
+    units: tuple[ir.Value, ir.Value] | None = None
+    band: ir.Value | None = None
+    bands: int = 1
+
+
+@dataclass(frozen=True)
 class Tile:
-    """A workgroup's place in the result: image, number of the tile within it, first channel block."""
+    """A place in the result: image, number of the tile within it, first channel block, rows."""
 
     image: int | ir.Value
     index: ir.Value
     block: ir.Value
+    rows: Rows
 
 
 def dims(*positions: int) -> list[ir.AffineExpr]:
@@ -128,11 +147,16 @@ def dims(*positions: int) -> list[ir.AffineExpr]:
     return [ir.AffineExpr.get_dim(position) for position in positions]
 
 
+def constant(value: int) -> ir.AffineExpr:
+    """An affine expression that is a number."""
+    return ir.AffineExpr.get_constant(value)
+
+
 class KernelFrame:
     """Emits dispatches at the current insertion point and keeps the record of each distinct kernel."""
 
-    def __init__(self, block: int) -> None:
-        self.block = block
+    def __init__(self, block: int, grid: GridPolicy = one_tile_each) -> None:
+        self.block, self.grid = block, grid
         self.kernels: dict[str, Kernel] = {}
         self.element = ir.F32Type.get()
 
@@ -151,12 +175,12 @@ class KernelFrame:
         results: Sequence[ResultSpec],
         extents: Mapping[str, int],
         flops: int = 0,
+        unit: int = 1,
     ) -> list[Blocked]:
-        """A kernel over ``shape`` (of the result) with ``tile_blocks`` channel blocks per workgroup."""
+        """A kernel over ``shape`` (of the result) in tiles of ``tile_blocks`` channel blocks; see :meth:`dispatch`."""
         batch, channels, height, width = shape
         blocks = -(-channels // self.block)
         tiles = blocks // tile_blocks
-        tile_shape = [tile_blocks, height, width, self.block]
         vectors = self._channel_vectors(epilogue, blocks)
         if epilogue.ops and channels % self.block:
             vectors[_MASK] = self._lane_mask(channels, blocks)
@@ -171,14 +195,16 @@ class KernelFrame:
         ]
         types = [self.result_type(shape, result.halo) for result in results]
 
-        def body(b: d.DispatchBody) -> None:
-            tile = self.tile(b, batch, tiles, tile_blocks)
+        def emit(b: d.DispatchBody, tile: Tile) -> None:
+            # A loop nest finds its rows itself.
+            rows = Rows(0, height) if isinstance(root, LoopNest) else tile.rows
+            tile_shape = [tile_blocks, rows.count, width, self.block]
             bindings = iter(b.inputs)
             root_bindings = [next(bindings) for _ in root_inputs]
             sources: dict[ir.Value, tuple[ir.Value, ir.AffineMap]] = {}
             identity = d.affine_map(4, dims(*IDENTITY))
             for key, blocked in full:
-                offsets = [tile.image, tile.block, blocked.halo[0], blocked.halo[1], 0]
+                offsets = [tile.image, tile.block, v.plus(rows.first, blocked.halo[0]), blocked.halo[1], 0]
                 sources[key] = (b.load(next(bindings), offsets, [1, *tile_shape], tile_shape), identity)
             for key, _ in plane:
                 sizes = [1, tile_blocks, self.block]
@@ -190,7 +216,9 @@ class KernelFrame:
             for key_ in vectors:
                 sizes = [tile_blocks, self.block]
                 lanes[key_] = b.load(next(bindings), [tile.block, 0], sizes, sizes)
-            places = [[tile.image, tile.block, result.halo[0], result.halo[1], 0] for result in results]
+            places = [
+                [tile.image, tile.block, v.plus(rows.first, result.halo[0]), result.halo[1], 0] for result in results
+            ]
             outs = [
                 b.load(binding, place, [1, *tile_shape], tile_shape)
                 for binding, place in zip(b.outputs, places, strict=True)
@@ -210,7 +238,17 @@ class KernelFrame:
             for result, binding in zip(results, b.outputs, strict=True):
                 self.emit_border(b, binding, result, tile, tile_blocks, height, width)
 
-        values = d.create_dispatch(batch * tiles, inputs, types, body)
+        values = self.dispatch(
+            batch=batch,
+            tiles=tiles,
+            tile_blocks=tile_blocks,
+            height=height,
+            inputs=inputs,
+            types=types,
+            emit=emit,
+            flops=flops,
+            unit=unit,
+        )
         moved = sum(tensor_bytes(value.type) for value in (*inputs, *values))
         extents = {**extents, "epilogue": int(bool(epilogue.ops))}
         self.record(values[0].owner.operation, kind, choice, layer, extents, flops, moved)
@@ -219,15 +257,62 @@ class KernelFrame:
             for value, result in zip(values, results, strict=True)
         ]
 
-    def tile(self, b: d.DispatchBody, batch: int, tiles: int, tile_blocks: int) -> Tile:
-        workgroup = d.ir.AffineExpr.get_dim(0)
-        if batch == 1:
+    def dispatch(
+        self,
+        *,
+        batch: int,
+        tiles: int,
+        tile_blocks: int,
+        height: int,
+        inputs: Sequence[ir.Value],
+        types: Sequence[ir.RankedTensorType],
+        emit: Callable[[d.DispatchBody, Tile], None],
+        flops: int = 0,
+        unit: int = 1,
+    ) -> list[ir.Value]:
+        """A dispatch over images, tiles of channel blocks, and bands of rows, dealt out as the grid policy says.
+
+        Args:
+            batch, tiles: images, and tiles of each.
+            tile_blocks: channel blocks of a tile.
+            height: rows of a tile.
+            inputs, types: what it reads, and the types of its results.
+            emit: emits the code of one tile.
+            flops: of the kernel.
+            unit: rows that stay together.
+        """
+        units = -(-height // unit)
+        moved = sum(tensor_bytes(type) for type in (*(value.type for value in inputs), *types))
+        grid = self.grid(batch * tiles, units, flops, moved)
+        bands = grid.bands(units)
+        number = ir.AffineExpr.get_dim(0)
+
+        def one(b: d.DispatchBody, place: ir.Value, rows: Rows) -> None:
             image: int | ir.Value = 0
-            index = b.workgroup
-        else:
-            image = b.affine(ir.AffineExpr.get_floor_div(workgroup, tiles))
-            index = b.affine(ir.AffineExpr.get_mod(workgroup, tiles))
-        return Tile(image, index, b.affine(workgroup * tile_blocks, index))
+            index = place
+            if batch > 1:
+                image = v.affine(ir.AffineExpr.get_floor_div(number, tiles), place)
+                index = v.affine(ir.AffineExpr.get_mod(number, tiles), place)
+            emit(b, Tile(image, index, v.affine(number * tile_blocks, index), rows))
+
+        def body(b: d.DispatchBody) -> None:
+            if bands > 1:
+                assert grid.rows is not None and grid.tiles == 1
+                band = v.affine(ir.AffineExpr.get_mod(number, bands), b.workgroup)
+                place = v.affine(ir.AffineExpr.get_floor_div(number, bands), b.workgroup)
+                one(b, place, _band(band, bands, grid.rows, units, unit, height))
+            elif grid.tiles == 1:
+                one(b, b.workgroup, Rows(0, height))
+            else:
+                first = v.affine(number * grid.tiles, b.workgroup)
+                count: d.Size = grid.tiles
+                if batch * tiles % grid.tiles:
+                    count = v.affine_min([constant(grid.tiles), number * -grid.tiles + batch * tiles], b.workgroup)
+                v.repeat(
+                    count, lambda t: one(b, v.affine(number + ir.AffineExpr.get_dim(1), first, t), Rows(0, height))
+                )
+
+        return d.create_dispatch(grid.workgroups(batch * tiles, units), inputs, types, body)
 
     def result_type(self, shape: Sequence[int], halo: Pads) -> ir.RankedTensorType:
         batch, channels, height, width = shape
@@ -246,14 +331,21 @@ class KernelFrame:
         width: int,
     ) -> None:
         top, left, bottom, right = result.halo
-        strips = [
-            (0, 0, top, left + width + right),
-            (top + height, 0, bottom, left + width + right),
-            (top, 0, height, left),
-            (top, left + width, height, right),
+        first, count = tile.rows.first, tile.rows.count
+        above: d.Size = top
+        below: d.Size = bottom
+        if tile.rows.band is not None:  # the first band writes what is above, and the last what is below
+            number, last = ir.AffineExpr.get_dim(0), tile.rows.bands - 1
+            above = v.affine_max([constant(0), number * -top + top], tile.rows.band) if top else 0
+            below = v.affine_max([constant(0), number * bottom - (last - 1) * bottom], tile.rows.band) if bottom else 0
+        strips: list[tuple[d.Size, int, d.Size, int]] = [
+            (0, 0, above, left + width + right),
+            (top + height, 0, below, left + width + right),
+            (v.plus(first, top), 0, count, left),
+            (v.plus(first, top), left + width, count, right),
         ]
         for row, column, rows, columns in strips:
-            if rows and columns:
+            if rows != 0 and columns:
                 offsets = [tile.image, tile.block, row, column, 0]
                 sizes = [1, blocks, rows, columns, self.block]
                 target = b.load(binding, offsets, sizes, sizes[1:])
@@ -371,7 +463,10 @@ class KernelFrame:
         flops: int,
         moved: int,
     ) -> None:
-        body = "\n".join(view.operation.get_asm(use_local_scope=True) for view in op.regions[0].blocks[0].operations)
+        # Printing an op numbers all values of the function around it: outside of it, only its own.
+        op.detach_from_parent()
+        body = op.get_asm(use_local_scope=True)
+        ir.InsertionPoint.current.insert(op)
         text = _rename_values(body) + repr((kind, choice, sorted(extents.items()), [str(v.type) for v in op.operands]))
         key = f"{kind}_{hashlib.sha1(text.encode()).hexdigest()[:12]}"
 
@@ -381,7 +476,8 @@ class KernelFrame:
             return ir.WalkResult.ADVANCE
 
         op.walk(mark)
-        kernel = self.kernels.setdefault(key, Kernel(key, kind, choice, dict(extents), [], flops, moved))
+        workgroups = ir.IntegerAttr(op.operands[0].owner.attributes["value"]).value
+        kernel = self.kernels.setdefault(key, Kernel(key, kind, choice, dict(extents), [], flops, moved, workgroups))
         kernel.layers.append(layer)
 
 
@@ -389,6 +485,19 @@ def _rename_values(text: str) -> str:
     """The text with its SSA names numbered in order of appearance: equal for equal bodies."""
     names: dict[str, str] = {}
     return re.sub(r"%[\w.$-]+", lambda match: names.setdefault(match.group(), f"%v{len(names)}"), text)
+
+
+def _band(band: ir.Value, bands: int, rows: int, units: int, unit: int, height: int) -> Rows:
+    """The rows of one of the ``bands`` of a tile: ``rows`` units each, as many as are left in the last."""
+    number = ir.AffineExpr.get_dim(0)
+    pixels = rows * unit
+    first = v.affine(number * pixels, band)
+    count: d.Size = pixels
+    if height % pixels:
+        count = v.affine_min([constant(pixels), number * -pixels + height], band)
+    low = v.affine(number * rows, band)
+    high = v.affine_min([number * rows + rows, constant(units)], band)
+    return Rows(first, count, (low, high), band, bands)
 
 
 def multiply_add(arguments: Sequence[ir.Value]) -> list[ir.Value]:

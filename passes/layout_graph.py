@@ -14,7 +14,7 @@ from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite
 from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.generics import layer_of
 from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation, LayoutOp, LayoutProblem, blocked
-from dlas.passes.plan import Choice, Refusal
+from dlas.passes.plan import Choice, Grid, Refusal
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
 Site = ConvSite | WindowSite | ReduceSite | Elementwise
@@ -38,6 +38,9 @@ class LayoutPolicy(Protocol):
 
     def plain(self, kind: str, height: int, width: int) -> Choice:
         """The schedule of a kernel without multiply-accumulates."""
+
+    def grid(self, tiles: int, rows: int, flops: int, moved: int) -> Grid:
+        """How a kernel's tiles, and the rows of each, are dealt out to workgroups."""
 
     def transform_cycles(self, shape: Sequence[int], source: str, target: str) -> float:
         """Cycles to bring an activation from one layout to another."""

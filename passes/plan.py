@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -37,6 +37,7 @@ class Kernel:
         extents: loop extents the schedule needs.
         layers: source layers that run it.
         flops, bytes: of one call.
+        workgroups: of one call.
     """
 
     key: str
@@ -46,3 +47,34 @@ class Kernel:
     layers: list[str] = field(default_factory=list)
     flops: int = 0
     bytes: int = 0
+    workgroups: int = 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a kernel's tiles are dealt out to workgroups; a tile is some channel blocks of an image, rows are its rows.
+
+    Attributes:
+        tiles: tiles that one workgroup computes, one after the other.
+        rows: rows of a tile that one workgroup computes, in the kernel's units; None: all. Not with several tiles.
+    """
+
+    tiles: int = 1
+    rows: int | None = None
+
+    def bands(self, units: int) -> int:
+        """Workgroups per tile of ``units`` rows."""
+        return -(-units // self.rows) if self.rows else 1
+
+    def workgroups(self, tiles: int, units: int) -> int:
+        """Workgroups of a kernel of ``tiles`` tiles of ``units`` rows."""
+        return -(-tiles // self.tiles) * self.bands(units)
+
+
+GridPolicy = Callable[[int, int, int, int], Grid]
+"""The grid of a kernel from its tiles, the rows of each, its operations and its bytes."""
+
+
+def one_tile_each(tiles: int, units: int, flops: int, moved: int) -> Grid:
+    """The grid without a policy: a workgroup per tile."""
+    return Grid()

@@ -24,7 +24,7 @@ from dlas.passes import vectors as v
 from dlas.passes.constants import make_constant
 from dlas.passes.conv import ConvShape
 from dlas.passes.elementwise import Access
-from dlas.passes.kernel_frame import Epilogue, KernelFrame, ResultSpec, tensor_bytes
+from dlas.passes.kernel_frame import Epilogue, KernelFrame, ResultSpec, Tile, tensor_bytes
 from dlas.passes.plan import Choice
 from dlas.passes.planar import Csr, Phases, Planar, Plane, RegisterTile, compress, tap_places
 from dlas.passes.reshape import reshape_collapse, reshape_expand
@@ -215,8 +215,7 @@ class SparseKernels(KernelFrame):
         batch, channels = data.shape[:2]
         type = d.tensor_type([batch, len(parts), channels, copy.size], self.element)
 
-        def body(b: d.DispatchBody) -> None:
-            tile = self.tile(b, batch, channels, 1)
+        def emit(b: d.DispatchBody, tile: Tile) -> None:
             size = data.plane.size
             x = b.load(b.inputs[0], [tile.image, tile.block, 0], [1, 1, size], [size])
             place, sizes = [tile.image, 0, tile.block, 0], [1, len(parts), 1, copy.size]
@@ -226,7 +225,15 @@ class SparseKernels(KernelFrame):
                     out = copy.emit(x, out, number, rows, first)
             b.store(out, b.outputs[0], place, sizes)
 
-        value = d.create_dispatch(batch * channels, [data.value], [type], body)[0]
+        value = self.dispatch(
+            batch=batch,
+            tiles=channels,
+            tile_blocks=1,
+            height=1,  # planes stay whole
+            inputs=[data.value],
+            types=[type],
+            emit=emit,
+        )[0]
         moved = tensor_bytes(data.value.type) + tensor_bytes(type)
         self.record(value.owner.operation, kind, choice, layer, {}, 0, moved)
         return value
@@ -239,15 +246,22 @@ class SparseKernels(KernelFrame):
         copy = _Copy(self, data.plane, (1, 1), width, height * width)
         type = d.tensor_type([batch, channels, height * width], self.element)
 
-        def body(b: d.DispatchBody) -> None:
-            tile = self.tile(b, batch, channels, 1)
+        def emit(b: d.DispatchBody, tile: Tile) -> None:
             size = data.plane.size
             x = b.load(b.inputs[0], [tile.image, tile.block, 0], [1, 1, size], [size])
             place, sizes = [tile.image, tile.block, 0], [1, 1, height * width]
             out = b.load(b.outputs[0], place, sizes, [height * width])
             b.store(copy.emit_exact(x, out), b.outputs[0], place, sizes)
 
-        value = d.create_dispatch(batch * channels, [data.value], [type], body)[0]
+        value = self.dispatch(
+            batch=batch,
+            tiles=channels,
+            tile_blocks=1,
+            height=1,  # planes stay whole
+            inputs=[data.value],
+            types=[type],
+            emit=emit,
+        )[0]
         moved = tensor_bytes(data.value.type) + tensor_bytes(type)
         self.record(value.owner.operation, "unplanar", choice, layer, {}, 0, moved)
         return reshape_expand(value, data.shape, [[0], [1], [2, 3]])

@@ -117,13 +117,18 @@ def constant_vector(value: float, vector: ir.VectorType) -> ir.Value:
     return ir.Operation.create("arith.constant", results=[vector], attributes={"value": splat_}).result
 
 
+Range: TypeAlias = "int | tuple[ir.Value, ir.Value]"
+"""How often a loop runs: so many times from 0, or from one number to (without) another."""
+
+
 def loop(
-    count: int, carried: Sequence[ir.Value], body: Callable[[ir.Value, list[ir.Value]], Sequence[ir.Value]]
+    range_: Range, carried: Sequence[ir.Value], body: Callable[[ir.Value, list[ir.Value]], Sequence[ir.Value]]
 ) -> list[ir.Value]:
-    """``scf.for`` from 0 to ``count`` by 1 over carried tensors; a loop of one iteration is its body alone."""
-    if count == 1:
+    """``scf.for`` by 1 over carried tensors; a loop of one iteration is its body alone."""
+    if range_ == 1:
         return list(body(index_constant(0), list(carried)))
-    return loop_between(index_constant(0), index_constant(count), carried, body)
+    low, high = (index_constant(0), index_constant(range_)) if isinstance(range_, int) else range_
+    return loop_between(low, high, carried, body)
 
 
 def loop_between(
@@ -143,26 +148,66 @@ def loop_between(
 
 
 def loops(
-    counts: Sequence[int], carried: Sequence[ir.Value], body: Callable[..., Sequence[ir.Value]]
+    ranges: Sequence[Range], carried: Sequence[ir.Value], body: Callable[..., Sequence[ir.Value]]
 ) -> list[ir.Value]:
     """Nested loops; ``body`` gets their counters, outermost first, and the carried tensors."""
-    if not counts:
+    if not ranges:
         return list(body(list(carried)))
 
     def inner(counter: ir.Value, values: list[ir.Value]) -> list[ir.Value]:
-        return loops(counts[1:], values, lambda *rest: body(counter, *rest))
+        return loops(ranges[1:], values, lambda *rest: body(counter, *rest))
 
-    return loop(counts[0], carried, inner)
+    return loop(ranges[0], carried, inner)
+
+
+def repeat(count: Index, body: Callable[[ir.Value], None]) -> None:
+    """``scf.for`` from 0 to ``count`` by 1 over what has side effects."""
+
+    def once(counter: ir.Value, _: list[ir.Value]) -> Sequence[ir.Value]:
+        body(counter)
+        return []
+
+    loop(count if isinstance(count, int) else (index_constant(0), count), [], once)
 
 
 def affine(expression: ir.AffineExpr, *operands: ir.Value) -> ir.Value:
     """``affine.apply`` of an expression in as many dimensions as there are operands."""
+    return _affine("affine.apply", [expression], operands)
+
+
+def affine_min(expressions: Sequence[ir.AffineExpr], *operands: ir.Value) -> ir.Value:
+    """``affine.min``: the least of some expressions."""
+    return _affine("affine.min", expressions, operands)
+
+
+def affine_max(expressions: Sequence[ir.AffineExpr], *operands: ir.Value) -> ir.Value:
+    """``affine.max``: the greatest of some expressions."""
+    return _affine("affine.max", expressions, operands)
+
+
+def _affine(name: str, expressions: Sequence[ir.AffineExpr], operands: Sequence[ir.Value]) -> ir.Value:
     return ir.Operation.create(
-        "affine.apply",
+        name,
         results=[ir.IndexType.get()],
         operands=list(operands),
-        attributes={"map": ir.AffineMapAttr.get(affine_map(len(operands), [expression]))},
+        attributes={"map": ir.AffineMapAttr.get(affine_map(len(operands), expressions))},
     ).result
+
+
+def plus(value: Index, constant: int) -> Index:
+    """The sum; nothing is emitted for numbers."""
+    if isinstance(value, int):
+        return value + constant
+    return affine(ir.AffineExpr.get_dim(0) + constant, value) if constant else value
+
+
+def scaled(value: Index, factor: int, constant: int) -> Index:
+    """``value * factor + constant``; nothing is emitted for numbers."""
+    if isinstance(value, int):
+        return value * factor + constant
+    if factor == 1:
+        return plus(value, constant)
+    return affine(ir.AffineExpr.get_dim(0) * factor + constant, value)
 
 
 def extract_slice(

@@ -30,8 +30,10 @@ from dlas.passes.kernel_frame import (
     KernelFrame,
     LoopNest,
     ResultSpec,
+    Rows,
     Slices,
     Tile,
+    constant,
     dims,
     multiply_add,
 )
@@ -74,13 +76,14 @@ class WinogradKernels(KernelFrame):
             x = b.load(bindings[0], offsets, sizes, sizes[1:])
             wt_sizes = [1, *packed.shape[1:]]
             wt = b.load(bindings[1], [tile.index, 0, 0, 0, 0, 0, 0], wt_sizes, wt_sizes[1:])
-            return nest.emit(x, wt, slices)
+            return nest.emit(x, wt, slices, tile.rows)
 
         return self.windowed(
             kind=shape.kind,
             choice=choice,
             layer=layer,
             shape=(shape.batch, shape.c_out, shape.out_h, shape.out_w),
+            unit=knobs["rows"] * nest.m,
             tile_blocks=knobs["k_w"] // block,
             root=LoopNest([data.value, filter_], emit),
             epilogue=epilogue,
@@ -113,13 +116,14 @@ class WinogradKernels(KernelFrame):
             x = b.load(bindings[0], offsets, sizes, sizes[1:])
             wt_sizes = [1, (nest.m + 2) ** 2, per_group, block]
             wt = b.load(bindings[1], [tile.block, 0, 0, 0], wt_sizes, wt_sizes[1:])
-            return nest.emit(x, wt, slices)
+            return nest.emit(x, wt, slices, tile.rows)
 
         return self.windowed(
             kind=shape.kind,
             choice=choice,
             layer=layer,
             shape=(shape.batch, shape.c_out, shape.out_h, shape.out_w),
+            unit=nest.m,
             tile_blocks=1,
             root=LoopNest([data.value, filter_], emit),
             epilogue=epilogue,
@@ -198,10 +202,10 @@ class _Tiles:
 class _LaneNest(_Tiles):
     """Every lane reads the lanes of its own group only: a tile never leaves the registers (and the spills)."""
 
-    def emit(self, x: ir.Value, wt: ir.Value, slices: Slices) -> list[ir.Value]:
+    def emit(self, x: ir.Value, wt: ir.Value, slices: Slices, band: Rows) -> list[ir.Value]:
         """The loops over tiles; those that reach over an edge have code of their own."""
         outs = list(slices.outs)
-        for top, rows, height in _parts(self.shape.out_h, self.m):
+        for top, rows, height in _rows(self.shape.out_h, self.m, band):
             for left, columns, width in _parts(self.shape.out_w, self.m):
                 body = partial(self._tile, x, wt, slices, (top, left), (height, width))
                 outs = v.loops([rows, columns], outs, body)
@@ -255,7 +259,7 @@ class _Nest(_Tiles):
         self.depth = channels // self.block
         self.c_blocks = self.depths * self.depth
 
-    def emit(self, x: ir.Value, wt: ir.Value, slices: Slices) -> list[ir.Value]:
+    def emit(self, x: ir.Value, wt: ir.Value, slices: Slices, band: Rows) -> list[ir.Value]:
         """The loops over parts of the result: whole ones, then what is left at the right and at the bottom.
 
         The two scratch tensors are carried through all of them: carried, they are one buffer each.
@@ -269,7 +273,7 @@ class _Nest(_Tiles):
             d.empty([self.points, self.k_blocks, tiles, self.block], element),
         ]
         d0 = ir.AffineExpr.get_dim(0)
-        for top, down, part_height in _parts(self.shape.out_h, height):
+        for top, down, part_height in _rows(self.shape.out_h, height, band):
             for left, along, part_width in _parts(self.shape.out_w, width):
 
                 def step(r: ir.Value, c: ir.Value, carried: list[ir.Value], part: _Part) -> list[ir.Value]:
@@ -393,6 +397,26 @@ def _parts(extent: int, step: int) -> list[tuple[int, int, int]]:
     """(start, count, size) of the whole steps of an extent, and of what is left."""
     whole, left = divmod(extent, step)
     return [part for part in ((0, whole, step), (whole * step, 1, left)) if part[1] and part[2]]
+
+
+def _rows(extent: int, step: int, band: Rows) -> list[tuple[int, v.Range, int]]:
+    """The parts of a column, and which of them are in a band of ``step`` pixels each."""
+    parts: list[tuple[int, v.Range, int]] = []
+    for start, count, size in _parts(extent, step):
+        if band.units is None:
+            parts.append((start, count, size))
+            continue
+        low, high = band.units
+        if start == 0:  # from the band's first to its last, or to the last whole one
+            whole = low, high
+            if extent % step:
+                whole = low, v.affine_min([ir.AffineExpr.get_dim(0), constant(count)], high)
+            parts.append((start, whole, size))
+        else:  # what is left, in the last band
+            before = start // step
+            left = v.affine_max([constant(0), ir.AffineExpr.get_dim(0) - before], high)
+            parts.append((start, (d.index_constant(0), left), size))
+    return parts
 
 
 class _Vectors:

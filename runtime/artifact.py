@@ -57,6 +57,9 @@ class KernelRecord:
         flops: floating-point operations per call.
         bytes: bytes it must read and write per call.
         problem: what a convolution computes, all extents in one line; "" for other kernels.
+        calls: per inference; 0 if that is not known.
+        workgroups: parts of a call that threads share; 0 if that is not known.
+        cycles: roughly, of one core for a call; 0 if that is not known.
     """
 
     name: str
@@ -68,6 +71,9 @@ class KernelRecord:
     flops: int
     bytes: int
     problem: str = ""
+    calls: int = 0
+    workgroups: int = 0
+    cycles: int = 0
 
 
 @dataclass

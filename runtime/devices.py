@@ -76,13 +76,17 @@ def instance() -> rt.VmInstance:
     return rt.VmInstance()
 
 
-def open_device(name: str = TASK, threads: int = 1, *, shared: bool = True) -> Device:
+def open_device(name: str = TASK, threads: int = 1, *, shared: bool = True, inline: bool = False) -> Device:
     """The device of that name with `threads` worker threads; `shared=False` opens one of its own.
+
+    With `inline`, what was asked of "local-task" is "local-sync"'s to do: the calling thread's, without workers.
 
     Raises UsageError for an unknown or absent device and for a thread count it cannot have. More threads than this
     process has CPUs is granted with a RuntimeWarning: they share them.
     """
     _check_request(name, threads)
+    if inline and name == TASK:
+        name, threads = INLINE, 1
     with _lock:
         device = _open_devices.get((name, threads)) if shared else None
         if device is None:

@@ -17,6 +17,7 @@ from dlas.runtime.artifact import Artifact, TensorSpec, check_vmfb
 from dlas.runtime.benchmark import BenchmarkReport, measure
 from dlas.runtime.devices import INLINE, Device, check_host, instance, open_device
 from dlas.runtime.tensors import ELEMENT_TYPES, check_inputs, first_line, is_torch_tensor, to_torch
+from dlas.runtime.work import threads_pay_off
 
 ALIGNMENT = 64
 """Bytes: generated code reads its arguments with aligned vector loads of this size."""
@@ -35,7 +36,9 @@ def load(artifact: Artifact | str | Path, device: str = "local-task", threads: i
     Args:
         artifact: an Artifact or the path of its ``.vmfb``.
         device: "local-task" (worker threads), "local-sync" (the calling thread), or an IREE device URI of a GPU.
-        threads: worker threads of "local-task".
+        threads: worker threads of "local-task". Where they would not pay off (there is one, or the model is too small
+            to share: :mod:`dlas.runtime.work`), the calling thread does the work instead, and the session's ``device``
+            is "local-sync".
 
     Raises:
         ArtifactError: the module is damaged, or not for this host or device.
@@ -44,7 +47,8 @@ def load(artifact: Artifact | str | Path, device: str = "local-task", threads: i
     where = "" if isinstance(artifact, Artifact) else str(artifact)
     if not isinstance(artifact, Artifact):
         artifact = Artifact.load(artifact)
-    return Session(artifact, open_device(device, threads), where=where)
+    inline = isinstance(threads, int) and not threads_pay_off(artifact.kernels, threads)
+    return Session(artifact, open_device(device, threads, inline=inline), where=where)
 
 
 class Session:

@@ -85,7 +85,7 @@ def packed_conv(knobs: PackedConvKnobs, extents: Mapping[str, int]) -> Transform
             root, loops = script.tile(root, sizes)
             if name == "x" and knobs.unroll_kw:
                 script.unroll(loops[0], extents["x"])
-    # IREE folds the stride of a kernel of one column into the load of its input.
+    # A kernel of one column has its stride in the load of its input.
     if extents.get("stride", 1) > 1 and ow > 1 and extents.get("x", 1) > 1:
         script.comment("A strided row does not vectorise: one pixel at a time, unrolled.")
         root = script.match_role("root")

@@ -10,6 +10,7 @@ from iree.compiler import ir
 from dlas.passes.blocked_layout import BlockedLayout
 from dlas.passes.generics import layer_of, walk
 from dlas.passes.lower_lanes import lower_lanes
+from dlas.passes.outline_kernels import OutlinedKernels
 from dlas.passes.pad_groups import pad_groups
 from dlas.passes.registry import Note, Pass, register
 from dlas.passes.sequence_kernels import SequenceKernels
@@ -18,7 +19,9 @@ from dlas.schedules.knobs import VectorUnit
 from dlas.schedules.rules import Rules
 
 # An op of a dialect that is not loaded would be created unregistered.
-_DIALECTS = ("affine", "arith", "flow", "iree_tensor_ext", "linalg", "math", "scf", "tensor", "vector")
+_DIALECTS = (
+    *("affine", "arith", "flow", "func", "hal", "iree_tensor_ext", "linalg", "math", "scf", "tensor", "util", "vector"),
+)
 
 
 def _load_dialects(context: ir.Context) -> None:
@@ -34,18 +37,20 @@ class _RulesPass(Pass):
         lanes: f32 lanes of a vector register, which is the block of the layout.
         registers: vector registers.
         winograd: the largest output tile of Winograd's domain, 0 for none.
+        cores: that share a kernel's workgroups.
     """
 
     lanes: int = 8
     registers: int = 16
     winograd: int = 4
+    cores: int = 1
 
     def __post_init__(self) -> None:
         _check_unit(self.lanes, self.registers)
 
     @property
     def rules(self) -> Rules:
-        return Rules(VectorUnit(self.lanes, self.registers), self.winograd)
+        return Rules(VectorUnit(self.lanes, self.registers), self.winograd, cores=self.cores)
 
 
 @register("dlas-pad-groups", context="iree")
@@ -68,6 +73,7 @@ class BlockedLayoutPass(_RulesPass):
         lanes: f32 lanes of a vector register, which is the block of the layout.
         registers: vector registers.
         winograd: the largest output tile of Winograd's domain, 0 for none.
+        cores: that share a kernel's workgroups.
     """
 
     def run(self, module: Any) -> list[Note]:
@@ -145,3 +151,22 @@ class LowerLanes(Pass):
             if lower_lanes(function):
                 notes.append(Note(self.name, ", ".join(dict.fromkeys(layers)), True, f"{len(layers)} lane ops"))
         return notes
+
+
+@register("dlas-outline-kernels", context="iree")
+@dataclass(frozen=True)
+class OutlineKernels(Pass):
+    """:class:`dlas.passes.outline_kernels.OutlinedKernels`: one executable per distinct kernel.
+
+    Attributes:
+        restore: whether the bodies go back in (where IREE's phases would have run between).
+    """
+
+    restore: bool = False
+
+    def run(self, module: Any) -> list[Note]:
+        _load_dialects(module.context)
+        outlined = OutlinedKernels(module)
+        if self.restore:
+            outlined.restore()
+        return [Note(self.name, "", True, f"{len(outlined.keys)} kernels")]

@@ -14,9 +14,10 @@ from dlas.errors import ScheduleError
 from dlas.passes.conv import ConvShape
 from dlas.passes.layout_assignment import NCHW, PLANAR, Implementation, blocked
 from dlas.passes.lower_lanes import lower_lanes
-from dlas.passes.plan import Choice, Kernel, Refusal
+from dlas.passes.plan import Choice, Grid, Kernel, Refusal
 from dlas.schedules import costs
 from dlas.schedules.attention import AttentionKnobs, ProductKnobs, attention, batch_matmul, pack_matrix
+from dlas.schedules.grid import kernel_cycles, plan_grid
 from dlas.schedules.knobs import VectorUnit, lane_tile, packed_cycles, register_tile, winograd_lane_tile, winograd_tile
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
@@ -132,10 +133,14 @@ class Rules:
         unit: what the target's cores have.
         winograd: the largest output tile m of F(m x m, 3 x 3) to use: 4, 2 (as exact as the sums), or 0: none.
         measured: times that stand in for estimates.
+        cores: of the target; any number of them up to all may share a kernel's workgroups.
     """
 
-    def __init__(self, unit: VectorUnit, winograd: int = 4, measured: Measurements | None = None) -> None:
+    def __init__(
+        self, unit: VectorUnit, winograd: int = 4, measured: Measurements | None = None, cores: int = 1
+    ) -> None:
         self.unit, self.winograd, self.measured = unit, winograd, measured or Measurements()
+        self.cores = cores
         self.block = unit.lanes
 
     def implementations(self, shape: ConvShape) -> Sequence[Implementation] | Refusal:
@@ -343,6 +348,10 @@ class Rules:
         if kind == "reduce":
             return Choice("reduce", {"ow": 1, "block": self.block}, "lanes on channels")
         return Choice("elementwise", {"ow": min(4, width), "block": self.block}, "lanes on channels")
+
+    def grid(self, tiles: int, rows: int, flops: int, moved: int) -> Grid:
+        """How a kernel's tiles, and the rows of each, are dealt out (see :mod:`dlas.schedules.grid`)."""
+        return plan_grid(self.cores, tiles, rows, kernel_cycles(self.unit, flops, moved))
 
 
 def knobs_of(choice: Choice) -> Any:

@@ -43,6 +43,7 @@ def compare_with_float64(
     threads: Sequence[int] = (1, 2),
     fallbacks: bool = False,
     tolerance: float = TOLERANCE,
+    target: Any = "x86_64",
     **options: Any,
 ) -> Any:
     """Compile a module for this host, run it, and compare every result with the module's own in float64.
@@ -55,6 +56,7 @@ def compare_with_float64(
         threads: thread counts to run with.
         fallbacks: leave the check of the convolutions to the caller.
         tolerance: largest relative error.
+        target: this host, with other numbers if they matter to the test.
         options: fields of :class:`dlas.Options`.
 
     Returns:
@@ -65,7 +67,7 @@ def compare_with_float64(
     import dlas
     from dlas.compiler.pipeline import Options, compile_model
 
-    compilation = compile_model(model, tuple(inputs), "x86_64", Options(**options))
+    compilation = compile_model(model, tuple(inputs), target, Options(**options))
     with torch.no_grad():
         wide = [value.double() if value.is_floating_point() else value for value in inputs]
         expected = copy.deepcopy(model).double()(*wide)

@@ -55,7 +55,7 @@ def explain_command(
 
 def _print_explanation(explanation: Explanation) -> None:
     timed = explanation.time_us is not None
-    columns = ["layer", "class", "schedule", "knobs"]
+    columns = ["layer", "class", "schedule", "knobs", "workgroups>"]
     if timed:
         columns += ["calls>", "us>", "time>", "GFLOP/s>", "GB/s>"]
     if explanation.roofline is not None:
@@ -63,6 +63,7 @@ def _print_explanation(explanation: Explanation) -> None:
     rows = []
     for kernel in explanation.kernels:
         row = [_layers(kernel), _class(kernel), kernel.schedule or kernel.fallback or "", _knobs(kernel)]
+        row.append(_show(kernel.workgroups or None, "d"))
         if timed:
             row += [_show(kernel.calls, "d"), _show(kernel.time_us, ".1f"), _percent(kernel.time_share)]
             row += [_show(kernel.gflops, ".1f"), _show(kernel.gbs, ".1f")]

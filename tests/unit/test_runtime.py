@@ -24,6 +24,7 @@ from hypothesis.extra import numpy as hnp
 
 from dlas.errors import ArtifactError, DlasError, InputError, UsageError
 from dlas.runtime import Artifact, Session, TensorSpec, load, measure
+from dlas.runtime.artifact import KernelRecord
 from dlas.runtime.devices import check_host, open_device
 
 tools = pytest.importorskip("iree.compiler.tools")
@@ -279,7 +280,7 @@ def test_a_module_for_another_machine() -> None:
     with pytest.raises(ArtifactError, match=f"built for {other}, this host is"):
         load(replace(good, vmfb=foreign, target=target))
     with pytest.raises(
-        ArtifactError, match=r"cannot be loaded on local-task: its code is for llvm-cpu \(embedded-elf-"
+        ArtifactError, match=r"cannot be loaded on local-sync: its code is for llvm-cpu \(embedded-elf-"
     ):
         load(replace(good, vmfb=foreign))
 
@@ -318,6 +319,22 @@ def test_more_threads_than_cpus_is_granted_with_a_warning() -> None:
     with pytest.warns(RuntimeWarning, match=f"{cpus + 1} threads will share {cpus} CPUs"):
         session = load(doubled((4,)), "local-task", cpus + 1)
     assert session.device.threads == cpus + 1
+
+
+def test_one_thread_and_small_models_run_on_the_calling_thread() -> None:
+    small = KernelRecord("d", "", "conv", "packed_conv", {}, "", 1000, 1000, calls=1, workgroups=4, cycles=50_000)
+    large = replace(small, cycles=5_000_000)
+    model = doubled((4,))
+    assert (load(model).device.name, load(model).device.threads) == ("local-sync", 1)
+    assert load(model, threads=2).device.name == "local-task"  # its work is not known
+    assert load(replace(model, kernels=(small,)), threads=2).device.name == "local-sync"
+    session = load(replace(model, kernels=(large, small)), threads=2)
+    assert (session.device.name, session.device.threads) == ("local-task", 2)
+    # Many kernels of a little work each, and work that is in one piece.
+    assert load(replace(model, kernels=(replace(small, calls=100, cycles=5_000),)), threads=2).device.threads == 1
+    assert load(replace(model, kernels=(replace(large, workgroups=1),)), threads=2).device.threads == 1
+    with pytest.raises(UsageError, match="threads=0"):
+        load(replace(model, kernels=(small,)), threads=0)
 
 
 # Memory

@@ -96,7 +96,8 @@ func.func @dilation(%x: tensor<1x8x7x6xf32>) -> tensor<1x8x3x4xf32> {
   return %y : tensor<1x8x3x4xf32>
 }
 
-// The workgroups of two images follow one another: a workgroup's number gives the image and the tile within it.
+// The tiles of two images follow one another: a tile's number gives the image and the tile within it. So little work is
+// one workgroup's.
 // CHECK-LABEL: func.func @batch
 func.func @batch(%x: tensor<2x16x6x6xf32>) -> tensor<2x16x4x4xf32> {
   %zero = arith.constant 0.0 : f32
@@ -104,7 +105,8 @@ func.func @batch(%x: tensor<2x16x6x6xf32>) -> tensor<2x16x4x4xf32> {
   %empty = tensor.empty() : tensor<2x16x4x4xf32>
   %init = linalg.fill ins(%zero : f32) outs(%empty : tensor<2x16x4x4xf32>) -> tensor<2x16x4x4xf32>
   // CHECK: flow.dispatch.workgroups{{.*}} (tensor<2x2x6x6x8xf32>, tensor<2x3x3x1x8xf32>) -> tensor<2x2x4x4x8xf32>
-  // CHECK: %[[GROUP:.*]] = flow.dispatch.workgroup.id[0]
+  // CHECK: scf.for %[[NUMBER:.*]] = %c0 to %c4
+  // CHECK: %[[GROUP:.*]] = affine.apply {{.*}}(%{{.*}}, %[[NUMBER]])
   // CHECK-DAG: %[[N:.*]] = affine.apply #[[IMAGE]](%[[GROUP]])
   // CHECK-DAG: %[[C:.*]] = affine.apply #[[TILE]](%[[GROUP]])
   // CHECK: dispatch.tensor.load {{.*}} offsets = [%[[N]],

@@ -1,6 +1,7 @@
 // winograd_conv on a kernel: vector code for the transforms, a matrix product per point with its accumulators carried
 // as vectors, and the epilogue in the registers of the output's transform.
-// RUN: %python %S/Inputs/schedule.py %s x86_64-v3 conv | FileCheck %s
+// RUN: %python %S/Inputs/schedule.py %s x86_64-v3 conv cores=1 | FileCheck %s
+// RUN: %python %S/Inputs/schedule.py %s x86_64-v3 conv cores=2 | FileCheck %s --check-prefix=BANDS
 // RUN: not %python %S/Inputs/schedule.py %s x86_64-v3 conv columns=2 2>&1 | FileCheck %s --check-prefix=DIVIDE
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 conv winograd=2 | FileCheck %s --check-prefix=F2
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 conv winograd=0 | FileCheck %s --check-prefix=NONE
@@ -32,6 +33,12 @@
 // CHECK-NOT: arith.maximumf
 // CHECK-NOT: linalg.
 // CHECK: return
+
+// Several cores: a workgroup has a band of the parts.
+// BANDS: %[[ID:.*]] = hal.interface.workgroup.id[0]
+// BANDS-DAG: %[[BAND:.*]] = affine.apply affine_map<()[s0] -> (s0 mod 2)>()[%[[ID]]]
+// BANDS-DAG: %[[END:.*]] = affine.min affine_map<()[s0] -> (s0 mod 2 + 1, 2)>()[%[[ID]]]
+// BANDS: scf.for %{{.*}} = %{{.*}} to %[[END]] step %c1 {{.*}} -> (tensor<2x16x18x8xf32>{{.*}})
 
 // F2: // conv: winograd_conv m=2
 // F2: -> (tensor<16x{{.*}}x32xf32>)

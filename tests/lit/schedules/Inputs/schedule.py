@@ -1,7 +1,7 @@
 """Lays a module out, runs IREE to the kernels' sources, applies their schedules, and prints the scheduled kernels.
 
 schedule.py FILE TARGET [KIND [KNOB=VALUE...]]: only kernels of that kind (``conv``, ``pack``, ...), with these knobs;
-``winograd=M`` is the rules' largest output tile.
+``winograd=M`` is the rules' largest output tile, ``cores=N`` the target's cores.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ def main(path: str, target_name: str, kind: str = "", *knobs: str) -> None:
     target = load_target(target_name)
     changed = {key: int(value) for key, value in (knob.split("=") for knob in knobs)}
     winograd = changed.pop("winograd", 4)
+    target = replace(target, cores=changed.pop("cores", target.cores))
     session = codegen.CodegenSession(target)
     with session.context():
         module = ir.Module.parse(Path(path).read_text())
         report = codegen.lay_out(module, rules_for(target, winograd))
-        session.run_phases(module, first=None, last=codegen.SOURCES)
+        codegen.form_executables(session, module)
         for function in codegen.find_ops(module.operation, lambda op: op.name == "func.func"):
             keys = codegen.find_ops(function, lambda op: "dlas.kernel" in op.attributes)
             kernel = report.kernels.get(ir.StringAttr(keys[0].attributes["dlas.kernel"]).value) if keys else None

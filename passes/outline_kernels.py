@@ -1,0 +1,130 @@
+"""Keep the bodies of planned kernels out of the module while IREE plans memory and execution around them.
+
+IREE's phases from global optimisation to streams walk every op of every dispatch again and again, and nothing that they
+do to the body of a planned kernel is wanted. So each distinct kernel becomes one ``flow.executable`` whose function
+holds its bindings only, under an optimization barrier that carries the kernel's identity; the bodies wait in a module
+of their own, and :func:`restore_kernels` puts them back behind the bindings that IREE made.
+
+    before: flow.dispatch.workgroups (body of k) ... flow.dispatch.workgroups (body of k)
+    after:  flow.executable @k { func @k(bindings) { util.optimization_barrier bindings {dlas.kernel = "k"} } }
+            flow.dispatch @k::@k ... flow.dispatch @k::@k
+"""
+
+from __future__ import annotations
+
+from iree.compiler import ir
+
+from dlas.passes.generics import walk
+
+_KERNEL = "dlas.kernel"
+
+
+class OutlinedKernels:
+    """The bodies of the kernels of a module, by identity, while they are not in it."""
+
+    def __init__(self, module: ir.Module) -> None:
+        """Takes the bodies out of ``module``."""
+        self._module = module
+        self._bodies = ir.Module.create()
+        self._functions: dict[str, ir.Operation] = {}
+        self._first = module.body.operations[0].operation
+        for op in walk(module, "flow.dispatch.workgroups"):
+            key = kernel_of(op)
+            if key is None:  # formed by IREE, or by the model's author
+                continue
+            if key not in self._functions:
+                self._functions[key] = self._take_body(op, key)
+            self._call(op, key)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The identities of the kernels."""
+        return tuple(self._functions)
+
+    def _take_body(self, op: ir.Operation, key: str) -> ir.Operation:
+        """Moves the body into a function of its own, and leaves an executable without it in the module."""
+        block = op.regions[0].blocks[0]
+        arguments = ", ".join(f"%{i}: {argument.type}" for i, argument in enumerate(block.arguments))
+        names = ", ".join(f"%{i}" for i in range(len(block.arguments)))
+        types = ", ".join(str(argument.type) for argument in block.arguments)
+        stub = ir.Module.parse(
+            f"flow.executable private @{key} {{\n"
+            f"  flow.executable.export public @{key} workgroups(%0: index) -> (index, index, index) {{\n"
+            "    %1 = arith.constant 1 : index\n"
+            "    flow.return %0, %1, %1 : index, index, index\n  }\n"
+            f"  builtin.module {{\n    func.func @{key}({arguments}) {{\n"
+            f'      %r:{len(block.arguments)} = util.optimization_barrier {{{_KERNEL} = "{key}"}} {names} : {types}\n'
+            "      return\n    }\n  }\n}"
+        )
+        executable = stub.body.operations[0].operation
+        executable.detach_from_parent()
+        ir.InsertionPoint(self._first).insert(executable)  # in order of the calls
+        with ir.InsertionPoint(self._bodies.body), ir.Location.unknown():
+            function = ir.Operation.create(
+                "func.func",
+                attributes={
+                    "sym_name": ir.StringAttr.get(key),
+                    "function_type": ir.TypeAttr.get(ir.FunctionType.get([a.type for a in block.arguments], [])),
+                },
+                regions=1,
+            )
+        block.append_to(function.regions[0])
+        end = list(block.operations)[-1].operation
+        with ir.InsertionPoint(end), ir.Location.unknown():
+            ir.Operation.create("func.return")
+        end.erase()
+        for id_ in walk(function, "flow.dispatch.workgroup.id"):
+            with ir.InsertionPoint(id_), ir.Location.unknown():
+                new = ir.Operation.create(
+                    "hal.interface.workgroup.id",
+                    results=[id_.results[0].type],
+                    attributes={"dimension": id_.attributes["dimension"]},
+                )
+            id_.results[0].replace_all_uses_with(new.results[0])
+            id_.erase()
+        return function
+
+    def _call(self, op: ir.Operation, key: str) -> None:
+        symbol = ir.Attribute.parse(f"@{key}::@{key}")
+        with ir.InsertionPoint(op), op.location:
+            call = ir.Operation.create(
+                "flow.dispatch",
+                results=[result.type for result in op.results],
+                operands=list(op.operands),
+                attributes={
+                    "entry_points": ir.ArrayAttr.get([symbol]),
+                    "operandSegmentSizes": op.attributes["operandSegmentSizes"],
+                    "tied_operands": op.attributes["tied_operands"],
+                },
+            )
+        for old, new in zip(op.results, call.results, strict=True):
+            old.replace_all_uses_with(new)
+        op.erase()
+
+    def restore(self) -> None:
+        """Puts each body back where its barrier is; the bindings may have moved, merged or got offsets meanwhile."""
+        for barrier in walk(self._module, "util.optimization_barrier"):
+            if _KERNEL not in barrier.attributes:
+                continue
+            function = self._functions[ir.StringAttr(barrier.attributes[_KERNEL]).value].clone().operation
+            block = function.regions[0].blocks[0]
+            for argument, binding in zip(block.arguments, barrier.operands, strict=True):
+                argument.replace_all_uses_with(binding)
+            for view in list(block.operations)[:-1]:
+                view.operation.move_before(barrier)
+            function.erase()
+            barrier.erase()
+
+
+def kernel_of(op: ir.Operation) -> str | None:
+    """The identity of the planned kernel that ``op`` contains, None for anything else."""
+    found: list[str] = []
+
+    def visit(inner: ir.Operation) -> ir.WalkResult:
+        if _KERNEL in inner.attributes:
+            found.append(ir.StringAttr(inner.attributes[_KERNEL]).value)
+            return ir.WalkResult.INTERRUPT
+        return ir.WalkResult.ADVANCE
+
+    op.walk(visit)
+    return found[0] if found else None
