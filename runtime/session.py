@@ -22,7 +22,7 @@ from dlas.runtime.work import threads_pay_off
 ALIGNMENT = 64
 """Bytes: generated code reads its arguments with aligned vector loads of this size."""
 
-_COPY_BELOW = 16 * 1024
+_COPY_BELOW = 128 * 1024
 """Bytes under which copying an input or an output costs less than sharing its memory would."""
 
 _DEVICE_MEMORY, _DEVICE_USAGE = int(rt.MemoryType.DEVICE_LOCAL), int(rt.BufferUsage.DEFAULT)
