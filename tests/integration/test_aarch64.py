@@ -26,6 +26,7 @@ pytest.importorskip("iree.compiler")
 from torch import nn  # noqa: E402
 
 import dlas  # noqa: E402
+from dlas.compiler.prune import bake_masks  # noqa: E402
 from dlas.runtime import Artifact  # noqa: E402
 
 EMULATOR = "qemu-aarch64-static"
@@ -119,3 +120,16 @@ def test_a_grouped_network_agrees_with_float64(target: str, run_on: Run) -> None
     result = run_on(artifact, CORES[target], x.numpy())
     assert result.dtype == np.float32 and result.shape == expected.shape
     assert np.abs(result - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_a_pruned_network_agrees_with_float64(run_on: Run) -> None:
+    torch.manual_seed(5)
+    stages = [nn.Conv2d(32, 48, 3, 1, 1), nn.ReLU(), nn.Conv2d(48, 48, 3, 2, 1), nn.ReLU(), nn.Conv2d(48, 32, 1)]
+    model = dlas.prune(nn.Sequential(*stages).eval(), 0.95, scope="layer")
+    x = torch.randn(1, 32, 13, 18)
+    artifact = dlas.compile(model, (x,), target="cortex-a72")
+    assert any(record.kind == "sparse" and record.schedule for record in artifact.kernels)
+    with torch.no_grad():
+        expected = bake_masks(model).double()(x.double()).numpy()
+    result = run_on(artifact, CORES["cortex-a72"], x.numpy())
+    assert np.abs(result - expected).max() <= 1e-5 * np.abs(expected).max()
