@@ -124,7 +124,7 @@ class Compilation:
                 self.module.operation.verify()
 
     def _schedule(self, stack: contextlib.ExitStack) -> None:
-        if self.layout.refused:
+        if any(op != "tensor.concat" for _, op, _ in self.layout.refused):  # data movement has nothing to vectorise
             self._session.set_flags(*codegen.FALLBACK_FLAGS)
         if self.options.parameters is not None:
             codegen.outline_constants(self.module)

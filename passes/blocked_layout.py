@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from iree.compiler import ir
 
 from dlas.passes.blocked_kernels import KernelEmitter
+from dlas.passes.concat import ConcatSite
 from dlas.passes.conv import CONV_OPS, ConvSite, pad_amounts
 from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.generics import layer_of
@@ -94,6 +95,7 @@ class _Rewriter:
         self.replaced: list[tuple[ir.Value, ir.Value]] = []
         self.claimed: dict[ir.Operation, _Group] = {}
         self.elementwise: dict[ir.Operation, Elementwise | Refusal] = {}
+        self.joined: set[ir.Operation] = set()  # concatenations in the blocked layout
         self.demands = self._halo_demands()
         self.geometry = PlanarGeometry(
             [
@@ -121,6 +123,11 @@ class _Rewriter:
             chosen = self.graph.chosen(op)
             if isinstance(site, ConvSite) and chosen is not None and chosen.choice is not None and self._is_blocked(op):
                 _widen(demands, site.data, _read_pads(site, chosen.choice), 0.0)
+        for op in reversed(self.ops):  # the parts of a concatenation have its halo
+            concat = self.graph.sites.get(op)
+            if isinstance(concat, ConcatSite) and self._is_blocked(op) and concat.result in demands:
+                for part in concat.parts:
+                    _widen(demands, part, *demands[concat.result])
         return demands
 
     def _analyze_elementwise(self, op: ir.Operation) -> Elementwise | Refusal:
@@ -195,12 +202,14 @@ class _Rewriter:
             return False
         # Behind the last kernel of those that it reads from: equal blocks of a network become equal kernels.
         made_here = [o.value for o in others if o.access is Access.FULL and self.graph.is_laid_out(o.value)]
-        return all(self.position_of(value) in self.claimed for value in made_here)
+        return all(self._is_taken(self.position_of(value)) for value in made_here)
 
     # -- rewriting -------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         for op in self.ops:
+            if op.name == "tensor.concat":
+                self._join(op)
             group = self.claimed.get(op) or self._new_group(op)
             if group is not None and group.last == op:
                 with ir.InsertionPoint.after(op), op.location:
@@ -230,6 +239,46 @@ class _Rewriter:
                 self.claimed[member] = group
         return group
 
+    def _join(self, op: ir.Operation) -> None:
+        """A concatenation in the blocked layout: the parts are put side by side in one tensor.
+
+        A chain, in which each concatenation appends to the one before, fills one tensor with room for the last.
+        """
+        site = self.graph.sites.get(op)
+        if op in self.graph.refused:
+            self._refuse(op, self.graph.refused[op])
+        if not isinstance(site, ConcatSite) or not self._is_blocked(op):
+            return
+        self.joined.add(op)
+        halo, fill = self.demands.get(site.result, (_NO_PADS, 0.0))
+        before = self.blocked.get(site.parts[0])
+        appends = self.position_of(site.parts[0]) in self.joined if before is not None else False
+        with ir.InsertionPoint.after(op), op.location:
+            if before is not None and appends and before.halo == halo and before.room > before.blocks:
+                target, parts, first = before.value, site.parts[1:], before.blocks
+            else:
+                shape = (1, self._room(site) * self.config.block, *site.shape[2:])
+                target, parts, first = self.emitter.room(shape, halo), site.parts, 0
+            for part in parts:
+                blocked = self._blocked(part, halo, fill)
+                target = self.emitter.put(target, blocked, halo, first)
+                first += blocked.blocks
+        self.blocked[site.result] = Blocked(target, site.shape, self.config.block, halo, fill)
+
+    def _room(self, site: ConcatSite) -> int:
+        """Channel blocks of the last concatenation of the chain that starts here."""
+        while True:
+            following = [
+                later
+                for op in self._users([site.result])
+                if isinstance(later := self.graph.sites.get(op), ConcatSite)
+                and later.parts[0] == site.result
+                and self._is_blocked(op)
+            ]
+            if len(following) != 1:
+                return site.shape[1] // self.config.block
+            site = following[0]
+
     def _conv_group(self, op: ir.Operation) -> _Group | None:
         chosen = self.graph.chosen(op)
         if chosen is None or chosen.choice is None:
@@ -256,7 +305,11 @@ class _Rewriter:
         if not self._is_blocked(op):
             return None
         choice = self.config.policy.plain("pooling", site.shape.out_h, site.shape.out_w)
-        return self._grow(site, choice, op, blocked_name(self.config.block))
+        group = self._grow(site, choice, op, blocked_name(self.config.block))
+        if group.epilogue and site.result in group.results:
+            # The window's own result beside the epilogue's would be a copy, which no schedule makes vectors of.
+            return _Group(site, group.choice, [], op, [site.result], group.layout)
+        return group
 
     def _generic_group(self, op: ir.Operation) -> _Group | None:
         site = self.graph.sites.get(op)
@@ -444,7 +497,7 @@ class _Rewriter:
             form = self._made(value)
             if form is None:
                 continue
-            users = [op for op in self._users_now(value) if op not in self.claimed and not self._is_dead(op)]
+            users = [op for op in self._users_now(value) if not self._is_taken(op) and not self._is_dead(op)]
             if not users:
                 continue
             with ir.InsertionPoint.after(form.value.owner.operation), ir.Location.unknown():
@@ -470,7 +523,11 @@ class _Rewriter:
         """A pad or reshape whose every user is inside a kernel now."""
         if op.name not in ("tensor.pad", "tensor.expand_shape", "tensor.collapse_shape"):
             return False
-        return all(user in self.claimed or self._is_dead(user) for user in self._users_now(op.results[0]))
+        return all(self._is_taken(user) or self._is_dead(user) for user in self._users_now(op.results[0]))
+
+    def _is_taken(self, op: ir.Operation) -> bool:
+        """Whether an op reads the blocked form of its operands."""
+        return op in self.claimed or op in self.joined
 
     def _erase_dead(self) -> None:
         for op in reversed(self.ops):

@@ -7,6 +7,7 @@ from iree.compiler import ir
 
 from dlas.passes import dispatch as d
 from dlas.passes import vectors as v
+from dlas.passes.generics import shape_of
 from dlas.passes.kernel_frame import IDENTITY, Blocked, KernelFrame, ResultSpec, Tile, binary, dims, tensor_bytes
 from dlas.passes.plan import Choice
 from dlas.passes.reshape import Pads, crop_channels, pad_channels, reshape_collapse, reshape_expand
@@ -171,6 +172,18 @@ class EdgeKernels(KernelFrame):
         )
         merged = reshape_collapse(result, [batch, data.blocks * self.block, height, width], [[0], [1, 2], [3], [4]])
         return merged if channels % self.block == 0 else crop_channels(merged, channels, self.element)
+
+    def room(self, shape: tuple[int, ...], halo: Pads) -> ir.Value:
+        """A blocked tensor that :meth:`put` fills."""
+        return d.empty(list(self.result_type(shape, halo).shape), self.element)
+
+    def put(self, target: ir.Value, data: Blocked, halo: Pads, first: int) -> ir.Value:
+        """``target`` with a tensor's blocks in it, from block ``first`` on; both with ``halo`` (data may have more)."""
+        batch, blocks, rows, columns, block = ir.ShapedType(target.type).shape
+        sizes = [batch, data.blocks, rows, columns, block]
+        offsets = [0, 0, data.halo[0] - halo[0], data.halo[1] - halo[1], 0]
+        part = data.value if list(shape_of(data.value)) == sizes else v.extract_slice(data.value, offsets, sizes)
+        return v.insert_slice(part, target, [0, first, 0, 0, 0], sizes)
 
     def reduce(self, data: Blocked, combine: str, init: float, choice: Choice, layer: str) -> ir.Value:
         """Sum or maximum over height and width, to ``[N, C/B, B]``."""

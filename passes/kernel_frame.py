@@ -42,6 +42,11 @@ class Blocked:
         """Channel blocks, the last one padded."""
         return -(-self.shape[1] // self.block)
 
+    @property
+    def room(self) -> int:
+        """Channel blocks that the tensor has: more than ``blocks`` where others are to be put behind them."""
+        return int(ir.ShapedType(self.value.type).shape[1])
+
 
 @dataclass(frozen=True)
 class ResultSpec:

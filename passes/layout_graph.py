@@ -10,14 +10,15 @@ from typing import Protocol
 import numpy as np
 from iree.compiler import ir
 
+from dlas.passes.concat import ConcatSite
 from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite
 from dlas.passes.elementwise import Access, Elementwise
-from dlas.passes.generics import layer_of
+from dlas.passes.generics import defining_op, layer_of, shape_of
 from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation, LayoutOp, LayoutProblem, blocked
 from dlas.passes.plan import Choice, Grid, Refusal
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
-Site = ConvSite | WindowSite | ReduceSite | Elementwise
+Site = ConvSite | WindowSite | ReduceSite | Elementwise | ConcatSite
 _THROUGH = ("tensor.pad", "tensor.expand_shape", "tensor.collapse_shape")
 
 
@@ -105,6 +106,8 @@ class LayoutGraph:
             self._add_conv(op)
         elif op.name in POOL_OPS:
             self._add_pool(op)
+        elif op.name == "tensor.concat":
+            self._add_concat(op)
         elif op.name == "linalg.generic":
             self._add_generic(op)
 
@@ -140,6 +143,27 @@ class LayoutGraph:
                 for layout in (blocked(self.policy.block), NCHW)
             ],
         )
+
+    def _add_concat(self, op: ir.Operation) -> None:
+        if len(shape_of(op.results[0])) != 4:
+            return
+        site = ConcatSite.analyze(op, self.policy.block)
+        if isinstance(site, Refusal):
+            self.refused[op] = site
+            return
+        # In blocks, one that appends to another copies only what it appends.
+        layout = blocked(self.policy.block)
+        first = defining_op(site.parts[0])
+        appended = site.parts[1:] if first is not None and first.name == "tensor.concat" else site.parts
+        costs = {
+            layout: sum(math.prod(shape_of(part)) for part in appended),
+            NCHW: math.prod(site.shape),
+        }
+        ways = [
+            Implementation((way,) * len(site.parts), way, self.policy.stream_cycles(2 * elements, way))
+            for way, elements in costs.items()
+        ]
+        self._node(op, site, site.parts, site.result, ways)
 
     def _add_generic(self, op: ir.Operation) -> None:
         reduce = ReduceSite.analyze(op)

@@ -227,6 +227,19 @@ def extract_slice(
     ).result
 
 
+def insert_slice(source: ir.Value, target: ir.Value, offsets: Sequence[int], sizes: Sequence[int]) -> ir.Value:
+    """``tensor.insert_slice`` with static offsets and unit strides."""
+    return ir.Operation.create(
+        "tensor.insert_slice",
+        results=[target.type],
+        operands=[source, target],
+        attributes={
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 0, 0, 0]),
+            **_static(offsets, sizes),
+        },
+    ).result
+
+
 def _static(offsets: Sequence[Index], sizes: Sequence[int]) -> dict[str, ir.Attribute]:
     static = [offset if isinstance(offset, int) else ir.ShapedType.get_dynamic_stride_or_offset() for offset in offsets]
     return {
