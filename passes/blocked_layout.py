@@ -475,6 +475,7 @@ class _Rewriter:
         known = self.blocked.get(value)
         if known is None:
             height, width = ir.ShapedType(value.type).shape[2:]
+            halo = halo if width > 1 else _NO_PADS  # of a column: a copy gives it
             known = self.emitter.pack(value, halo, fill, self.config.policy.plain("pack", height, width), "")
             self.blocked[value] = known
         fits = all(h >= p for h, p in zip(known.halo, pads, strict=True))
@@ -505,6 +506,9 @@ class _Rewriter:
                     choice = self.config.policy.plain("unplanar", *form.shape[2:])
                     plain = self.emitter.from_planar(form, choice, "")
                 else:
+                    if form.shape[3] == 1 and any(form.halo):
+                        choice = self.config.policy.plain("copy", *form.shape[2:])
+                        form = self.emitter.copy(form, _NO_PADS, 0.0, choice, "")
                     plain = self.emitter.unpack(form, self.config.policy.plain("unpack", *form.shape[2:]), "")
             for op in users:
                 for i, operand in enumerate(op.operands):

@@ -55,11 +55,21 @@ class EdgeKernels(KernelFrame):
         return Blocked(value, data.shape, self.block, halo, halo_value)
 
     def pack(self, value: ir.Value, halo: Pads, halo_value: float, choice: Choice, layer: str) -> Blocked:
-        """NCHW to blocked, with the halo written on the way."""
+        """NCHW to blocked, with the halo written on the way; a reshape where a plane is one pixel without a halo.
+
+        A plane of one column, which must not have a halo, is packed as a row.
+        """
         batch, channels, height, width = shape = tuple(ir.ShapedType(value.type).shape)
+        if width == 1 and height > 1:
+            row = self.pack(_turned(value), halo, halo_value, choice, layer)
+            return Blocked(_turned(row.value), shape, self.block, halo, halo_value)
         blocks = -(-channels // self.block)
         if channels % self.block:
             value = pad_channels(value, blocks * self.block, self.element)
+        if height * width == 1 and not any(halo):
+            flat = reshape_collapse(value, [batch, blocks * self.block], [[0], [1, 2, 3]])
+            packed = reshape_expand(flat, [batch, blocks, 1, 1, self.block], [[0], [1, 2, 3, 4]])
+            return Blocked(packed, shape, self.block, halo, halo_value)
         split = [batch, blocks, self.block, height, width]
         expanded = reshape_expand(value, split, [[0], [1, 2], [3], [4]])
         result = ResultSpec(value, halo, halo_value)
@@ -135,8 +145,18 @@ class EdgeKernels(KernelFrame):
         return padded
 
     def unpack(self, data: Blocked, choice: Choice, layer: str) -> ir.Value:
-        """Blocked to NCHW."""
+        """Blocked to NCHW; a reshape where a plane is one pixel without a halo.
+
+        A plane of one column, which must not have a halo, is unpacked as a row.
+        """
         batch, channels, height, width = data.shape
+        if width == 1 and height > 1:
+            row = Blocked(_turned(data.value), (batch, channels, 1, height), self.block, data.halo, data.halo_value)
+            return _turned(self.unpack(row, choice, layer))
+        if height * width == 1 and not any(data.halo):
+            flat = reshape_collapse(data.value, [batch, data.blocks * self.block], [[0], [1, 2, 3, 4]])
+            plain = reshape_expand(flat, [batch, data.blocks * self.block, 1, 1], [[0], [1, 2, 3]])
+            return plain if channels % self.block == 0 else crop_channels(plain, channels, self.element)
         out_shape = [batch, data.blocks, self.block, height, width]
 
         def emit(b: d.DispatchBody, tile: Tile) -> None:
@@ -216,3 +236,13 @@ class EdgeKernels(KernelFrame):
             result.owner.operation, "reduce", choice, layer, {"h": height, "w": width}, int(np.prod(data.shape)), moved
         )
         return result
+
+
+def _turned(value: ir.Value) -> ir.Value:
+    """A tensor with its dimensions 2 and 3, one of which is 1, the other way round."""
+    shape = list(ir.ShapedType(value.type).shape)
+    flat = [*shape[:2], shape[2] * shape[3], *shape[4:]]
+    rest = [[4]] if len(shape) == 5 else []
+    groups = [[0], [1], [2, 3], *rest]
+    turned = [*shape[:2], shape[3], shape[2], *shape[4:]]
+    return reshape_expand(reshape_collapse(value, flat, groups), turned, groups)

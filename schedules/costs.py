@@ -31,6 +31,8 @@ _IREE_WINDOW, _IREE_STREAM = 8.0, 1.5
 def transform_cycles(unit: VectorUnit, shape: Sequence[int], source: str, target: str) -> float:
     """A pack or unpack of an activation; between two layouts besides NCHW, both."""
     batch, channels, height, width = shape
+    if height * width == 1 and PLANAR not in (source, target):
+        return 0.0 if channels % unit.lanes == 0 else DISPATCH  # a reshape
     padded = -(-channels // unit.lanes) * unit.lanes
     columns = -(-width // unit.lanes) * unit.lanes  # a partial transpose takes as long as a whole one
     cycles = DISPATCH + 8 * batch * padded * height * columns / _TRANSPOSED

@@ -335,7 +335,10 @@ class Rules:
         if kind == "pooling":
             return Choice("lane_conv", {"ow": lane_tile(self.unit, width, 0), "block": self.block}, "lanes on channels")
         if kind in ("pack", "unpack"):
-            ow = min(self.block, width)
+            width = height if width == 1 else width  # a column is packed as a row
+            # A last tile of one pixel would be a copy of scalars.
+            widths = range(min(self.block, width), 0, -1)
+            ow = next((n for n in widths if width % n != 1), 1)
             return Choice("transpose", {"ow": ow, "block": self.block}, f"{self.block}x{ow} transposes in registers")
         if kind == "pack_matrix":
             return Choice(

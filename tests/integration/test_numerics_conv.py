@@ -247,6 +247,16 @@ def test_schedule_within_a_network(per_group: int, schedule: str, agrees_with_fl
     assert kinds == ["pack", "pointwise", "depthwise" if per_group == 1 else "grouped", "pointwise", "unpack"]
 
 
+@pytest.mark.parametrize("size", [(5, 17), (3, 9), (11, 1), (1, 1)])
+def test_packs_of_planes_that_leave_one_pixel_over(size: Pair, agrees_with_float64) -> None:
+    """Rows of a multiple of the block and one pixel, columns, and single pixels, with a halo around them."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(16, 24, 3, padding=1), nn.ReLU(), nn.Conv2d(24, 20, 3, padding=1))
+    compilation = agrees_with_float64(network.eval(), [torch.randn(2, 16, *size)])
+    edges = [record for record in compilation.artifact.kernels if record.kind in ("pack", "unpack", "copy")]
+    assert all(record.schedule is not None for record in edges), [record.reason for record in edges]
+
+
 class Bottleneck(nn.Module):
     """Pointwise, grouped, pointwise, the first with an activation that is not zero at zero."""
 

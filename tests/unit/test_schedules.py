@@ -75,10 +75,13 @@ def test_rule_refuses(shape: ConvShape, reason: str) -> None:
 
 @pytest.mark.parametrize("kind", ["pooling", "pack", "unpack", "reduce", "elementwise", "copy"])
 def test_rule_for_plain_kernels(kind: str) -> None:
-    for width in (1, 3, 8, 30):
+    transposes = kind in ("pack", "unpack")
+    for width in (1, 3, 8, 9, 17, 30, 57):
         choice = Rules(AVX2).plain(kind, 5, width)
         knobs_of(choice)
-        assert 1 <= choice.knobs["ow"] <= width
+        columns = 5 if transposes and width == 1 else width  # a column of 5 pixels is a row
+        assert 1 <= choice.knobs["ow"] <= columns
+        assert not transposes or columns % choice.knobs["ow"] != 1
 
 
 @pytest.mark.parametrize(("m", "n", "k"), [(1, 1000, 512), (1, 10, 20), (128, 768, 768), (7, 10, 20), (2, 3, 5)])
