@@ -19,7 +19,7 @@ from dlas.passes import dispatch as d
 from dlas.passes import vectors as v
 from dlas.passes.constants import make_constant
 from dlas.passes.elementwise import Access, Elementwise
-from dlas.passes.plan import Choice, GridPolicy, Kernel, one_tile_each
+from dlas.passes.plan import Choice, Grid, GridPolicy, Kernel, one_tile_each
 from dlas.passes.reshape import Pads
 
 IDENTITY = (0, 1, 2, 3)
@@ -181,6 +181,7 @@ class KernelFrame:
         extents: Mapping[str, int],
         flops: int = 0,
         unit: int = 1,
+        scratch: bool = False,
     ) -> list[Blocked]:
         """A kernel over ``shape`` (of the result) in tiles of ``tile_blocks`` channel blocks; see :meth:`dispatch`."""
         batch, channels, height, width = shape
@@ -253,6 +254,7 @@ class KernelFrame:
             emit=emit,
             flops=flops,
             unit=unit,
+            scratch=scratch,
         )
         moved = sum(tensor_bytes(value.type) for value in (*inputs, *values))
         extents = {**extents, "epilogue": int(bool(epilogue.ops))}
@@ -274,6 +276,7 @@ class KernelFrame:
         emit: Callable[[d.DispatchBody, Tile], None],
         flops: int = 0,
         unit: int = 1,
+        scratch: bool = False,
     ) -> list[ir.Value]:
         """A dispatch over images, tiles of channel blocks, and bands of rows, dealt out as the grid policy says.
 
@@ -285,10 +288,14 @@ class KernelFrame:
             emit: emits the code of one tile.
             flops: of the kernel.
             unit: rows that stay together.
+            scratch: whether ``emit`` makes tensors of its own. Then a workgroup has one tile: out of a loop over
+                tiles IREE hoists them, and copies them in it.
         """
         units = -(-height // unit)
         moved = sum(tensor_bytes(type) for type in (*(value.type for value in inputs), *types))
         grid = self.grid(batch * tiles, units, flops, moved)
+        if scratch and grid.tiles > 1:
+            grid = Grid()
         bands = grid.bands(units)
         number = ir.AffineExpr.get_dim(0)
 

@@ -84,6 +84,7 @@ class WinogradKernels(KernelFrame):
             layer=layer,
             shape=(shape.batch, shape.c_out, shape.out_h, shape.out_w),
             unit=knobs["rows"] * nest.m,
+            scratch=True,
             tile_blocks=knobs["k_w"] // block,
             root=LoopNest([data.value, filter_], emit),
             epilogue=epilogue,

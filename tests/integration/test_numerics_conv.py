@@ -417,3 +417,10 @@ def test_a_schedule_that_does_not_fit_is_recorded_and_the_result_is_right(monkey
     records = {record.layer: record for record in compilation.artifact.kernels}
     assert (records["0"].schedule, records["0"].reason) == (None, "packed_conv: no tile fits")
     assert records["2"].schedule == "lane_conv"
+
+
+def test_scratch_of_many_tiles_fits_the_stack(agrees_with_float64) -> None:
+    """Winograd's scratch is near its bound, for more tiles of channels than a worker is dealt at once."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(576, 576, 3, padding=1, groups=2))
+    agrees_with_float64(network.eval(), [torch.randn(1, 576, 14, 14)], threads=(2,))
