@@ -24,6 +24,7 @@ from iree.compiler.passmanager import PassManager
 from dlas.compiler.targets import Target
 from dlas.errors import CompileError, ScheduleError, UsageError
 from dlas.passes.blocked_layout import BlockedLayout, LayoutReport
+from dlas.passes.constants import constant_bytes
 from dlas.passes.outline_kernels import OutlinedKernels, kernel_of
 from dlas.passes.pad_groups import pad_groups
 from dlas.passes.plan import Kernel
@@ -240,6 +241,7 @@ def outline_constants(module: ir.Module) -> None:
 def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
     """Blocked layout and kernel formation on every function of the module (IREE's context)."""
     report = LayoutReport()
+    rules = rules.for_model(constant_bytes(module.operation))
     layout, sequences = BlockedLayout(rules), SequenceKernels(rules)
     for view in module.body.operations:
         op = view.operation

@@ -244,6 +244,7 @@ def unit_of(target: Target) -> VectorUnit:
         target.fma_latency,
         l2_kb=target.l2_kb,
         l1_kb=target.l1d_kb,
+        l3_kb=target.l3_kb,
     )
 
 

@@ -9,6 +9,7 @@ bindings cannot read a resource.
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,23 @@ def is_zero_scalar(value: Any) -> bool:
     """Whether a scalar value is the constant zero."""
     number = read_scalar(value)
     return number is not None and number == 0
+
+
+def constant_bytes(root: Any) -> int:
+    """Bytes of all tensors, but splats, that ``arith.constant`` ops inside ``root`` define: a model's weights."""
+    ir = bindings(root)
+    total = 0
+
+    def visit(op: Any) -> Any:
+        nonlocal total
+        attribute = op.attributes["value"] if op.name == "arith.constant" else None
+        if isinstance(attribute, ir.DenseElementsAttr) and not attribute.is_splat:
+            kind = ir.ShapedType(attribute.type)
+            total += math.prod(kind.shape) * getattr(kind.element_type, "width", 64) // 8
+        return ir.WalkResult.ADVANCE
+
+    root.walk(visit)
+    return total
 
 
 def make_constant(array: np.ndarray, like: Any) -> Any:

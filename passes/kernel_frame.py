@@ -19,7 +19,7 @@ from dlas.passes import dispatch as d
 from dlas.passes import vectors as v
 from dlas.passes.constants import make_constant
 from dlas.passes.elementwise import Access, Elementwise
-from dlas.passes.plan import Choice, Grid, GridPolicy, Kernel, one_tile_each
+from dlas.passes.plan import Choice, GridPolicy, Kernel, one_tile_each
 from dlas.passes.reshape import Pads
 
 IDENTITY = (0, 1, 2, 3)
@@ -139,12 +139,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Tile:
-    """A place in the result: image, number of the tile within it, first channel block, rows."""
+    """A place in the result: image, number of the tile within it, first channel block, rows.
+
+    ``scratch`` are tensors that the kernel may write; it leaves here what it made of them.
+    """
 
     image: int | ir.Value
     index: ir.Value
     block: ir.Value
     rows: Rows
+    scratch: list[ir.Value] = field(default_factory=list)
 
 
 def dims(*positions: int) -> list[ir.AffineExpr]:
@@ -181,7 +185,7 @@ class KernelFrame:
         extents: Mapping[str, int],
         flops: int = 0,
         unit: int = 1,
-        scratch: bool = False,
+        scratch: Sequence[Sequence[int]] = (),
     ) -> list[Blocked]:
         """A kernel over ``shape`` (of the result) in tiles of ``tile_blocks`` channel blocks; see :meth:`dispatch`."""
         batch, channels, height, width = shape
@@ -276,7 +280,7 @@ class KernelFrame:
         emit: Callable[[d.DispatchBody, Tile], None],
         flops: int = 0,
         unit: int = 1,
-        scratch: bool = False,
+        scratch: Sequence[Sequence[int]] = (),
     ) -> list[ir.Value]:
         """A dispatch over images, tiles of channel blocks, and bands of rows, dealt out as the grid policy says.
 
@@ -288,41 +292,45 @@ class KernelFrame:
             emit: emits the code of one tile.
             flops: of the kernel.
             unit: rows that stay together.
-            scratch: whether ``emit`` makes tensors of its own. Then a workgroup has one tile: out of a loop over
-                tiles IREE hoists them, and copies them in it.
+            scratch: shapes of tensors to lend to ``emit``. The loop over tiles carries them: made in it, IREE would
+                hoist and copy them.
         """
         units = -(-height // unit)
         moved = sum(tensor_bytes(type) for type in (*(value.type for value in inputs), *types))
         grid = self.grid(batch * tiles, units, flops, moved)
-        if scratch and grid.tiles > 1:
-            grid = Grid()
         bands = grid.bands(units)
         number = ir.AffineExpr.get_dim(0)
 
-        def one(b: d.DispatchBody, place: ir.Value, rows: Rows) -> None:
+        def one(b: d.DispatchBody, place: ir.Value, rows: Rows, lent: list[ir.Value]) -> list[ir.Value]:
             image: int | ir.Value = 0
             index = place
             if batch > 1:
                 image = v.affine(ir.AffineExpr.get_floor_div(number, tiles), place)
                 index = v.affine(ir.AffineExpr.get_mod(number, tiles), place)
-            emit(b, Tile(image, index, v.affine(number * tile_blocks, index), rows))
+            tile = Tile(image, index, v.affine(number * tile_blocks, index), rows, lent)
+            emit(b, tile)
+            return tile.scratch
 
         def body(b: d.DispatchBody) -> None:
+            lent = [d.empty(shape, self.element) for shape in scratch]
             if bands > 1:
                 assert grid.rows is not None and grid.tiles == 1
                 band = v.affine(ir.AffineExpr.get_mod(number, bands), b.workgroup)
                 place = v.affine(ir.AffineExpr.get_floor_div(number, bands), b.workgroup)
-                one(b, place, _band(band, bands, grid.rows, units, unit, height))
+                one(b, place, _band(band, bands, grid.rows, units, unit, height), lent)
             elif grid.tiles == 1:
-                one(b, b.workgroup, Rows(0, height))
+                one(b, b.workgroup, Rows(0, height), lent)
             else:
                 first = v.affine(number * grid.tiles, b.workgroup)
-                count: d.Size = grid.tiles
+                count: v.Range = grid.tiles
                 if batch * tiles % grid.tiles:
-                    count = v.affine_min([constant(grid.tiles), number * -grid.tiles + batch * tiles], b.workgroup)
-                v.repeat(
-                    count, lambda t: one(b, v.affine(number + ir.AffineExpr.get_dim(1), first, t), Rows(0, height))
-                )
+                    last = v.affine_min([constant(grid.tiles), number * -grid.tiles + batch * tiles], b.workgroup)
+                    count = d.index_constant(0), last
+
+                def step(t: ir.Value, lent: list[ir.Value]) -> list[ir.Value]:
+                    return one(b, v.affine(number + ir.AffineExpr.get_dim(1), first, t), Rows(0, height), lent)
+
+                v.loop(count, lent, step)
 
         return d.create_dispatch(grid.workgroups(batch * tiles, units), inputs, types, body)
 

@@ -160,16 +160,6 @@ def loops(
     return loop(ranges[0], carried, inner)
 
 
-def repeat(count: Index, body: Callable[[ir.Value], None]) -> None:
-    """``scf.for`` from 0 to ``count`` by 1 over what has side effects."""
-
-    def once(counter: ir.Value, _: list[ir.Value]) -> Sequence[ir.Value]:
-        body(counter)
-        return []
-
-    loop(count if isinstance(count, int) else (index_constant(0), count), [], once)
-
-
 def affine(expression: ir.AffineExpr, *operands: ir.Value) -> ir.Value:
     """``affine.apply`` of an expression in as many dimensions as there are operands."""
     return _affine("affine.apply", [expression], operands)

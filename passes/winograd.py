@@ -6,7 +6,8 @@ Source: Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, CVPR 201
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -82,17 +83,39 @@ def output_1d(m: int, v: Sequence[V], a: Arithmetic[V]) -> list[V]:
     ]
 
 
-Transform1d = Callable[[int, Sequence[V], Arithmetic[V]], list[V]]
-
-
-def transform_2d(one: Transform1d[V], m: int, tile: Sequence[Sequence[V]], a: Arithmetic[V]) -> list[list[V]]:
-    """A 1-D transform applied to the columns, then to the rows of ``tile[row][column]``."""
-    columns = [one(m, [row[q] for row in tile], a) for q in range(len(tile[0]))]
-    return [one(m, [column[p] for column in columns], a) for p in range(len(columns[0]))]
-
-
 def operations(m: int) -> tuple[int, int]:
-    """Vector operations of the input's and of the output's transform of one tile."""
+    """Vector operations of the input's and of the output's transform of one tile, along rows and along columns.
+
+    In a row of tiles, the columns that two of them share are transformed once.
+    """
     alpha = m + TAPS - 1
     per_input, per_output = {2: (4, 4), 4: (12, 10)}[m]
-    return 2 * alpha * per_input, (alpha + m) * per_output
+    return (m + alpha) * per_input, (alpha + m) * per_output
+
+
+def accesses(m: int) -> tuple[int, int]:
+    """Vector loads and stores of the input's and of the output's transform of one tile, each of which is two passes."""
+    alpha = m + TAPS - 1
+    return (m + alpha) * 2 * alpha, (alpha + m) * (alpha + m)
+
+
+_WAY_BYTES, _SHARE_OF_WAYS = 4096, 5
+
+
+def spread_tiles(m: int, tiles: int, width: int) -> int:
+    """Tiles to make room for in a tensor ``[(m + 2)^2, tiles, width]`` of f32, so that a tile's points do not meet.
+
+    A transform touches one tile at every point. Level-1 caches have ways of 4 KB on most cores: at a stride that shares
+    a large power of two with it, the points fall on the same few lines and push each other out (10% of a kernel).
+    """
+    points = (m + TAPS - 1) ** 2
+
+    def on_a_line(extra: int) -> int:
+        return points * math.gcd(4 * (tiles + extra) * width, _WAY_BYTES) // _WAY_BYTES
+
+    return tiles + min((0, 1, 2), key=lambda extra: (max(on_a_line(extra), _SHARE_OF_WAYS), extra))
+
+
+def side_by_side(blocks: int) -> int:
+    """How many of some channel blocks are transformed together: at 8 lanes two fill a line of 64 bytes."""
+    return 2 if blocks % 2 == 0 else 1

@@ -8,6 +8,9 @@ input and the products stay in the core's own cache.
       for T_O channels of the workgroup:
         for p:          M[p, k, tile, o] = sum over i of V[p, tile, i] * U[p, i, k, o]      (``root``)
         for tile, k:    out[k, m x m] = epilogue(A^T M A)
+
+``staged`` has V made by a kernel of its own, once for all workgroups: for many channels at small planes, where to
+transform the input for each workgroup, or to read the weights for each part, takes longer than V's way through memory.
 """
 
 from __future__ import annotations
@@ -36,10 +39,11 @@ from dlas.passes.kernel_frame import (
     constant,
     dims,
     multiply_add,
+    tensor_bytes,
 )
 from dlas.passes.packing import pack_winograd_lanes, pack_winograd_weights
 from dlas.passes.plan import Choice
-from dlas.passes.winograd import input_1d, output_1d, transform_2d
+from dlas.passes.winograd import input_1d, output_1d, side_by_side, spread_tiles
 
 
 class WinogradKernels(KernelFrame):
@@ -64,19 +68,25 @@ class WinogradKernels(KernelFrame):
         sizes = (knobs[name] for name in ("merge", "block", "m", "depth", "t_o", "k_w"))
         packed = pack_winograd_weights(shape, weights, *sizes)
         filter_ = make_constant(packed, self.element)
-        tiles_per_group = packed.shape[0] // (shape.groups // knobs["merge"])
+        groups = shape.groups // knobs["merge"]
+        tiles_per_group = packed.shape[0] // groups
         nest = _Nest(self, shape, choice, epilogue, results, packed.shape[1:])
+        staged = self._winograd_input(shape, data, choice, layer, groups, nest.c_blocks) if nest.staged else None
 
         def emit(b: d.DispatchBody, bindings: Sequence[ir.Value], tile: Tile, slices: Slices) -> list[ir.Value]:
-            first = b.affine(
-                ir.AffineExpr.get_floor_div(ir.AffineExpr.get_dim(0), tiles_per_group) * nest.c_blocks, tile.index
-            )
-            offsets = [tile.image, first, data.halo[0] - shape.pads[0], data.halo[1] - shape.pads[1], 0]
-            sizes = [1, nest.c_blocks, nest.tile_rows * nest.m + 2, nest.tile_columns * nest.m + 2, block]
-            x = b.load(bindings[0], offsets, sizes, sizes[1:])
+            group = ir.AffineExpr.get_floor_div(ir.AffineExpr.get_dim(0), tiles_per_group)
+            if staged is not None:
+                sizes = [1, 1, nest.points, nest.tile_rows * nest.tile_columns, nest.c_blocks * block]
+                x = b.load(bindings[0], [tile.image, b.affine(group, tile.index), 0, 0, 0], sizes, sizes[2:])
+            else:
+                first = b.affine(group * nest.c_blocks, tile.index)
+                offsets = [tile.image, first, data.halo[0] - shape.pads[0], data.halo[1] - shape.pads[1], 0]
+                sizes = [1, nest.c_blocks, nest.tile_rows * nest.m + 2, nest.tile_columns * nest.m + 2, block]
+                x = b.load(bindings[0], offsets, sizes, sizes[1:])
             wt_sizes = [1, *packed.shape[1:]]
             wt = b.load(bindings[1], [tile.index, 0, 0, 0, 0, 0, 0], wt_sizes, wt_sizes[1:])
-            return nest.emit(x, wt, slices, tile.rows)
+            outs, tile.scratch[:] = nest.emit(x, wt, slices, tile.rows, tile.scratch)
+            return outs
 
         return self.windowed(
             kind=shape.kind,
@@ -84,14 +94,55 @@ class WinogradKernels(KernelFrame):
             layer=layer,
             shape=(shape.batch, shape.c_out, shape.out_h, shape.out_w),
             unit=knobs["rows"] * nest.m,
-            scratch=True,
+            scratch=nest.scratch(),
             tile_blocks=knobs["k_w"] // block,
-            root=LoopNest([data.value, filter_], emit),
+            root=LoopNest([data.value if staged is None else staged, filter_], emit),
             epilogue=epilogue,
             results=results,
             extents={"rows": nest.tile_rows, "columns": nest.tile_columns, "depths": nest.depths},
             flops=shape.flops,
         )
+
+    def _winograd_input(
+        self, shape: ConvShape, data: Blocked, choice: Choice, layer: str, groups: int, c_blocks: int
+    ) -> ir.Value:
+        """The transformed input, ``[N, g, (m + 2)^2, tiles, C_PG]``, by a kernel of its own."""
+        block, m = self.block, choice.knobs["m"]
+        choice = Choice("winograd_input", {"m": m, "block": block}, f"for F({m}x{m}, 3x3)")
+        nest = _Tiles(self, shape, choice, Epilogue([], None), [])
+        points, tiles, channels = nest.alpha**2, nest.tile_rows * nest.tile_columns, c_blocks * block
+        room = spread_tiles(m, tiles, channels)
+        run = side_by_side(c_blocks)  # channel blocks of a workgroup
+        runs = c_blocks // run
+        number = ir.AffineExpr.get_dim(0)
+
+        def emit(b: d.DispatchBody, tile: Tile) -> None:
+            offsets = [tile.image, tile.block, data.halo[0] - shape.pads[0], data.halo[1] - shape.pads[1], 0]
+            sizes = [1, run, nest.tile_rows * m + 2, nest.tile_columns * m + 2, block]
+            x = b.load(b.inputs[0], offsets, sizes, sizes[1:])
+            group = b.affine(ir.AffineExpr.get_floor_div(number, runs), tile.index)
+            channel = b.affine(ir.AffineExpr.get_mod(number, runs) * (run * block), tile.index)
+            place, sizes = [tile.image, group, 0, 0, channel], [1, 1, points, tiles, run * block]
+            out = b.load(b.outputs[0], place, sizes, sizes[2:])
+            rows = nest.tile_rows if tile.rows.units is None else tile.rows.units
+            zero = d.index_constant(0)
+            ranges = rows, nest.tile_columns, run
+            out, tile.scratch[0] = nest.transform_all(x, out, tile.scratch[0], ranges, (zero, zero, zero))
+            b.store(out, b.outputs[0], place, sizes)
+
+        transformed = self.dispatch(
+            batch=shape.batch,
+            tiles=groups * runs,
+            tile_blocks=run,
+            height=nest.tile_rows,
+            inputs=[data.value],
+            types=[d.tensor_type([shape.batch, groups, points, room, channels], self.element)],
+            emit=emit,
+            scratch=[nest.lines_in(nest.tile_columns, run)],
+        )[0]
+        moved = tensor_bytes(data.value.type) + tensor_bytes(transformed.type)
+        self.record(transformed.owner.operation, "transform", choice, layer, {}, 0, moved)
+        return transformed
 
     def winograd_lane_conv(
         self,
@@ -117,7 +168,8 @@ class WinogradKernels(KernelFrame):
             x = b.load(bindings[0], offsets, sizes, sizes[1:])
             wt_sizes = [1, (nest.m + 2) ** 2, per_group, block]
             wt = b.load(bindings[1], [tile.block, 0, 0, 0], wt_sizes, wt_sizes[1:])
-            return nest.emit(x, wt, slices, tile.rows)
+            outs, tile.scratch[:] = nest.emit(x, wt, slices, tile.rows, tile.scratch)
+            return outs
 
         return self.windowed(
             kind=shape.kind,
@@ -125,6 +177,7 @@ class WinogradKernels(KernelFrame):
             layer=layer,
             shape=(shape.batch, shape.c_out, shape.out_h, shape.out_w),
             unit=nest.m,
+            scratch=nest.scratch(),
             tile_blocks=1,
             root=LoopNest([data.value, filter_], emit),
             epilogue=epilogue,
@@ -136,7 +189,11 @@ class WinogradKernels(KernelFrame):
 
 @dataclass
 class _Tiles:
-    """What both kernels do with a tile of (m + 2)^2 inputs and m^2 outputs of one channel block."""
+    """What all kernels do with tiles of (m + 2)^2 inputs and m^2 outputs of one channel block.
+
+    A transform of two dimensions is two loops over one, with a row of tiles in a tensor of lines between them: unrolled
+    into one, its values would not fit the registers, and neighbours share the columns that their inputs overlap in.
+    """
 
     frame: WinogradKernels
     shape: ConvShape
@@ -150,91 +207,167 @@ class _Tiles:
         self.alpha = self.m + 2
         self.tile_rows, self.tile_columns = self.shape.tiles(self.m)
         self.vector = ir.VectorType.get([self.block], self.frame.element)
+        self.arithmetic = _Vectors(self.vector)
+
+    def lines_in(self, columns: int, blocks: int = 1) -> list[int]:
+        """The shape of a row of tiles, of some channel blocks, whose inputs are transformed along columns."""
+        return [blocks, self.alpha, columns * self.m + 2, self.block]
+
+    def lines_out(self, columns: int) -> list[int]:
+        """The shape of a row of tiles whose products are transformed along rows."""
+        return [self.alpha, columns * self.m, self.block]
 
     def read(self, value: ir.Value, place: Sequence[v.Index], index: v.Indices) -> ir.Value:
         """A vector of lanes."""
         return v.read(value, place, self.vector, d.float_constant(0.0, self.frame.element), index)
 
-    def transform_in(
-        self, x: ir.Value, block: ir.Value, top: ir.Value, left: ir.Value, index: v.Indices
-    ) -> list[list[ir.Value]]:
-        """``B^T d B`` of the tile whose first input is at (block, top, left)."""
-        d0 = ir.AffineExpr.get_dim(0)
-        rows = [v.affine(d0 + p, top) for p in range(self.alpha)]
-        columns = [v.affine(d0 + q, left) for q in range(self.alpha)]
-        inputs = [[self.read(x, [block, y, z, 0], index) for z in columns] for y in rows]
-        return transform_2d(input_1d, self.m, inputs, _Vectors(self.vector))
+    def transform_columns(
+        self, x: ir.Value, lines: ir.Value, number: ir.Value, place: tuple[ir.Value, ir.Value, ir.Value]
+    ) -> ir.Value:
+        """``B^T d`` of a row of tiles whose first input is at ``place`` (block, top, left), to ``lines[number]``."""
+        block, top, left = place
+        d0, d1 = dims(0, 1)
 
-    def transform_out(
+        def body(z: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            index, column = v.Indices(), v.affine(d0 + d1, left, z)
+            rows = [v.affine(d0 + p, top) for p in range(self.alpha)]
+            inputs = [self.read(x, [block, row, column, 0], index) for row in rows]
+            written = carried[0]
+            for a, value in enumerate(input_1d(self.m, inputs, self.arithmetic.fresh())):
+                written = v.write(value, written, [number, a, z, 0], index)
+            return [written]
+
+        return v.loop(ir.ShapedType(lines.type).shape[2], [lines], body)[0]
+
+    def transform_row(
+        self, lines: ir.Value, number: ir.Value, a: ir.Value, tile: ir.Value, index: v.Indices
+    ) -> list[ir.Value]:
+        """Row ``a`` of ``B^T d B`` of a tile, from :meth:`transform_columns`."""
+        d0 = ir.AffineExpr.get_dim(0)
+        columns = [v.affine(d0 * self.m + q, tile) for q in range(self.alpha)]
+        inputs = [self.read(lines, [number, a, z, 0], index) for z in columns]
+        return input_1d(self.m, inputs, self.arithmetic.fresh())
+
+    def transform_all(
         self,
-        points: list[list[ir.Value]],
+        x: ir.Value,
+        target: ir.Value,
+        lines: ir.Value,
+        ranges: tuple[v.Range, int, int],
+        origin: tuple[ir.Value, ir.Value, ir.Value],
+    ) -> list[ir.Value]:
+        """The tiles of so many rows, columns and channel blocks, to ``target[p, tile, c*B : +B]``.
+
+        As many channel blocks are written side by side as ``lines`` has room for: whole lines of the cache.
+        ``origin`` is the place of the first input: (block, row, column). Returns ``target`` and ``lines``.
+        """
+        d0, d1 = dims(0, 1)
+        rows, columns, blocks = ranges
+        first, y, left = origin
+        run = ir.ShapedType(lines.type).shape[0]
+
+        def row(r: ir.Value, c: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            target, lines = carried
+            top = v.affine(d0 * self.m + d1, r, y)
+
+            def transform(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                block = v.affine(d0 * run + d1 + ir.AffineExpr.get_dim(2), c, number, first)
+                return [self.transform_columns(x, carried[0], number, (block, top, left))]
+
+            lines = v.loop(run, [lines], transform)[0]
+
+            def body(t: ir.Value, a: ir.Value, number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                index, written = v.Indices(), carried[0]
+                tile = v.affine(d0 * columns + d1, r, t)
+                lane = v.affine((d0 * run + d1) * self.block, c, number)
+                for b, value in enumerate(self.transform_row(lines, number, a, t, index)):
+                    written = v.write(value, written, [v.affine(d0 * self.alpha + b, a), tile, lane], index)
+                return [v.mark(written, "transform")]
+
+            return [*v.loops([columns, self.alpha, run], [target], body), lines]
+
+        return v.loops([rows, blocks // run], [target, lines], row)
+
+    def output_row(self, products: Sequence[ir.Value], lines: ir.Value, a: ir.Value, tile: ir.Value) -> ir.Value:
+        """Row ``a`` of ``M A`` of a tile."""
+        d0, index = ir.AffineExpr.get_dim(0), v.Indices()
+        for q, value in enumerate(output_1d(self.m, products, self.arithmetic.fresh())):
+            lines = v.write(value, lines, [a, v.affine(d0 * self.m + q, tile), 0], index)
+        return lines
+
+    def output_columns(
+        self,
+        lines: ir.Value,
         slices: Slices,
         outs: Sequence[ir.Value],
         place: tuple[ir.Value, ir.Value, ir.Value],
         extent: tuple[int, int],
-        index: v.Indices,
     ) -> list[ir.Value]:
-        """The first ``extent`` outputs of ``A^T M A``, through the epilogue, to ``place``: (block, top, left)."""
+        """The first ``extent`` outputs of ``A^T (M A)`` of a row of tiles, through the epilogue, to ``place``."""
         block, top, left = place
-        d0 = ir.AffineExpr.get_dim(0)
+        d0, d1 = dims(0, 1)
         epilogue = self.epilogue
         identity = d.affine_map(4, dims(0, 1, 2, 3))
-        outputs = transform_2d(output_1d, self.m, points, _Vectors(self.vector))
-        lanes = {key: self.read(value, [block, 0], index) for key, value in slices.lanes.items()}
-        outs = list(outs)
-        columns = [v.affine(d0 + q, left) for q in range(extent[1])]
-        for p in range(extent[0]):
-            row = v.affine(d0 + p, top)
-            for q, column in enumerate(columns):
-                pixel = [block, row, column, 0]
-                values = [outputs[p][q]]
+
+        def body(z: ir.Value, outs: list[ir.Value]) -> list[ir.Value]:
+            index, column = v.Indices(), v.affine(d0 + d1, left, z)
+            values = [self.read(lines, [a, z, 0], index) for a in range(self.alpha)]
+            outputs = output_1d(self.m, values, self.arithmetic.fresh())
+            lanes = {key: self.read(value, [block, 0], index) for key, value in slices.lanes.items()}
+            for p in range(extent[0]):
+                pixel = [block, v.affine(d0 + p, top), column, 0]
+                values = [outputs[p]]
                 if epilogue.ops:
                     known = {
                         key: self.read(value, pixel if map_ == identity else [block, 0], index)
                         for key, (value, map_) in slices.sources.items()
                     }
                     if epilogue.source is not None:
-                        known[epilogue.source] = outputs[p][q]
+                        known[epilogue.source] = outputs[p]
                     values = self.frame.apply_epilogue(epilogue, known, lanes, self.results)
                 outs = [v.write(value, out, pixel, index) for value, out in zip(values, outs, strict=True)]
-        return outs
+            return outs
+
+        return v.loop(extent[1], outs, body)
 
 
 class _LaneNest(_Tiles):
-    """Every lane reads the lanes of its own group only: a tile never leaves the registers (and the spills)."""
+    """Every lane reads the lanes of its own group only."""
 
-    def emit(self, x: ir.Value, wt: ir.Value, slices: Slices, band: Rows) -> list[ir.Value]:
-        """The loops over tiles; those that reach over an edge have code of their own."""
-        outs = list(slices.outs)
+    def scratch(self) -> list[list[int]]:
+        """The shapes of the tensors that :meth:`emit` is lent."""
+        return [self.lines_in(self.tile_columns), self.lines_out(self.tile_columns)]
+
+    def emit(
+        self, x: ir.Value, wt: ir.Value, slices: Slices, band: Rows, scratch: Sequence[ir.Value]
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        """The loops over rows of tiles; those that reach over the lower edge have code of their own."""
+        carried = [*slices.outs, *scratch]
         for top, rows, height in _rows(self.shape.out_h, self.m, band):
-            for left, columns, width in _parts(self.shape.out_w, self.m):
-                body = partial(self._tile, x, wt, slices, (top, left), (height, width))
-                outs = v.loops([rows, columns], outs, body)
-        return outs
+            carried = v.loop(rows, carried, partial(self._row, x, wt, slices, top, height))
+        return carried[: len(slices.outs)], carried[len(slices.outs) :]
 
-    def _tile(
-        self,
-        x: ir.Value,
-        wt: ir.Value,
-        slices: Slices,
-        corner: tuple[int, int],
-        extent: tuple[int, int],
-        r: ir.Value,
-        t: ir.Value,
-        outs: list[ir.Value],
+    def _row(
+        self, x: ir.Value, wt: ir.Value, slices: Slices, first: int, height: int, r: ir.Value, carried: list[ir.Value]
     ) -> list[ir.Value]:
-        d0 = ir.AffineExpr.get_dim(0)
-        index = v.Indices()
-        top, left = v.affine(d0 * self.m + corner[0], r), v.affine(d0 * self.m + corner[1], t)
-        block = d.index_constant(0)
-        points = self.transform_in(x, block, top, left, index)
-        products = [
-            [self._product(value, wt, a * self.alpha + b, index) for b, value in enumerate(row)]
-            for a, row in enumerate(points)
-        ]
-        return self.transform_out(products, slices, outs, (block, top, left), extent, index)
+        *outs, lines, sums = carried
+        d0, zero = ir.AffineExpr.get_dim(0), d.index_constant(0)
+        place = zero, v.affine(d0 * self.m + first, r), zero
+        lines = self.transform_columns(x, lines, zero, place)
 
-    def _product(self, value: ir.Value, wt: ir.Value, point: int, index: v.Indices) -> ir.Value:
+        def body(t: ir.Value, a: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            index = v.Indices()
+            products = [
+                self._product(value, wt, v.affine(d0 * self.alpha + b, a), index)
+                for b, value in enumerate(self.transform_row(lines, zero, a, t, index))
+            ]
+            return [self.output_row(products, carried[0], a, t)]
+
+        sums = v.loops([self.tile_columns, self.alpha], [sums], body)[0]
+        outs = self.output_columns(sums, slices, outs, place, (height, self.shape.out_w))
+        return [*outs, lines, sums]
+
+    def _product(self, value: ir.Value, wt: ir.Value, point: ir.Value, index: v.Indices) -> ir.Value:
         """Over the channels i of each lane's group: ``sum of value[group(lane)*C_PG + i] * U[point, i, lane]``."""
         per_group = self.shape.c_per_group
         total: ir.Value | None = None
@@ -244,8 +377,7 @@ class _LaneNest(_Tiles):
             if total is None:
                 total = v.emit("arith.mulf", [lanes, weights], self.vector)
             else:
-                total = v.emit("vector.fma", [lanes, weights, total], self.vector)
-                total.owner.attributes["dlas.role"] = ir.StringAttr.get("root")  # carries the kernel's identity
+                total = v.mark(v.emit("vector.fma", [lanes, weights, total], self.vector), "root")
         assert total is not None
         return total
 
@@ -258,55 +390,80 @@ class _Nest(_Tiles):
         super().__post_init__()
         self.k_tiles, self.depths, self.points, channels, self.k_blocks, _ = self.filter_shape
         self.depth = channels // self.block
+        self.staged = bool(self.choice.knobs.get("staged"))
         self.c_blocks = self.depths * self.depth
 
-    def emit(self, x: ir.Value, wt: ir.Value, slices: Slices, band: Rows) -> list[ir.Value]:
-        """The loops over parts of the result: whole ones, then what is left at the right and at the bottom.
+    def scratch(self) -> list[list[int]]:
+        """The shapes of the tensors that :meth:`emit` is lent: products, and the transformed input if it makes it."""
+        rows, columns = self.choice.knobs["rows"], self.choice.knobs["columns"]
+        tiles, width = rows * columns, self.depth * self.block
+        room = spread_tiles(self.m, tiles, self.k_blocks * self.block)
+        shapes = [self.lines_out(columns), [self.points, self.k_blocks, room, self.block]]
+        if not self.staged:
+            shapes += [
+                self.lines_in(columns, side_by_side(self.depth)),
+                [self.points, spread_tiles(self.m, tiles, width), width],
+            ]
+        return shapes
 
-        The two scratch tensors are carried through all of them: carried, they are one buffer each.
-        """
+    def emit(
+        self, x: ir.Value, wt: ir.Value, slices: Slices, band: Rows, scratch: Sequence[ir.Value]
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        """The loops over parts of the result: whole ones, then what is left at the right and at the bottom."""
         rows, columns = self.choice.knobs["rows"], self.choice.knobs["columns"]
         height, width = rows * self.m, columns * self.m
-        element, tiles = self.frame.element, rows * columns
-        carried = [
-            *slices.outs,
-            d.empty([self.points, tiles, self.depth * self.block], element),
-            d.empty([self.points, self.k_blocks, tiles, self.block], element),
-        ]
-        d0 = ir.AffineExpr.get_dim(0)
+        carried = [*slices.outs, *scratch]
+        d0, d1 = dims(0, 1)
         for top, down, part_height in _rows(self.shape.out_h, height, band):
             for left, along, part_width in _parts(self.shape.out_w, width):
 
                 def step(r: ir.Value, c: ir.Value, carried: list[ir.Value], part: _Part) -> list[ir.Value]:
+                    first = (d0 * rows + part.top // self.m) * self.tile_columns + d1 * columns + part.left // self.m
                     top, left = v.affine(d0 * height + part.top, r), v.affine(d0 * width + part.left, c)
-                    return self._step(x, wt, slices, carried, replace(part, top=top, left=left))
+                    place = replace(part, first=v.affine(first, r, c), top=top, left=left)
+                    return self._step(x, wt, slices, carried, place)
 
-                part = _Part(top, left, part_height, part_width)
+                part = _Part(0, top, left, part_height, part_width)
                 carried = v.loops([down, along], carried, partial(step, part=part))
-        return carried[:-2]
+        return carried[: len(slices.outs)], carried[len(slices.outs) :]
 
     def _step(self, x: ir.Value, wt: ir.Value, slices: Slices, carried: list[ir.Value], part: _Part) -> list[ir.Value]:
-        *outs, scratch, products = carried
+        outs, scratch = carried[: len(slices.outs)], carried[len(slices.outs) :]
         zero = d.index_constant(0)
-        if self.depths == 1:
-            scratch = self._transform_input(x, scratch, part, zero)
+        rows, columns = part.tiles(self.m)
+        tiles = rows * columns
+
+        def transform(first: ir.Value, lines: ir.Value, target: ir.Value) -> list[ir.Value]:
+            origin = first, part.top, part.left
+            return self.transform_all(x, target, lines, (rows, columns, self.depth), origin)[::-1]
+
+        def multiply(data: ir.Value, products: ir.Value, number: ir.Value, depth: ir.Value) -> ir.Value:
+            place = [0, part.first if self.staged else 0, 0]
+            data = v.extract_slice(data, place, [self.points, tiles, self.depth * self.block])
+            return self._multiply(data, wt, products, number, depth)
+
+        if not self.staged and self.depths == 1:
+            scratch[2:] = transform(zero, *scratch[2:])
 
         def channels(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-            *outs, scratch, products = carried
+            outs, (lines, buffer, *rest) = carried[: len(slices.outs)], carried[len(slices.outs) :]
+            sizes = [self.points, self.k_blocks, tiles, self.block]
+            products = self._zeros(v.extract_slice(buffer, [0, 0, 0, 0], sizes))
             if self.depths == 1:
-                products = self._multiply(scratch, wt, self._zeros(products), number, zero)
+                products = multiply(x if self.staged else rest[1], products, number, zero)
             else:
 
                 def deeper(depth: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
                     first = v.affine(ir.AffineExpr.get_dim(0) * self.depth, depth)
-                    scratch = self._transform_input(x, carried[0], part, first)
-                    return [scratch, self._multiply(scratch, wt, carried[1], number, depth)]
+                    rest = transform(first, *carried[1:])
+                    return [multiply(rest[1], carried[0], number, depth), *rest]
 
-                scratch, products = v.loop(self.depths, [scratch, self._zeros(products)], deeper)
+                products, *rest = v.loop(self.depths, [products, *rest], deeper)
+            buffer = v.insert_slice(products, buffer, [0, 0, 0, 0], sizes)
             k = v.affine(ir.AffineExpr.get_dim(0) * self.k_blocks, number)
-            return [*self._transform_output(products, slices, outs, k, part), scratch, products]
+            return [*self._transform_output(buffer, slices, [*outs, lines], k, part), buffer, *rest]
 
-        return v.loop(self.k_tiles, [*outs, scratch, products], channels)
+        return v.loop(self.k_tiles, [*outs, *scratch], channels)
 
     def _zeros(self, products: ir.Value) -> ir.Value:
         return d.fill(d.float_constant(0.0, self.frame.element), products, "init")
@@ -327,64 +484,41 @@ class _Nest(_Tiles):
             {"dlas.role": ir.StringAttr.get("root")},
         )[0]
 
-    def _transform_input(self, x: ir.Value, scratch: ir.Value, part: _Part, first: ir.Value) -> ir.Value:
-        d0, d1 = dims(0, 1)
-        rows, columns = part.tiles(self.m)
-
-        def body(r: ir.Value, t: ir.Value, c: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-            index = v.Indices()
-            top, left = v.affine(d0 * self.m + d1, r, part.top), v.affine(d0 * self.m + d1, t, part.left)
-            points = self.transform_in(x, v.affine(d0 + d1, c, first), top, left, index)
-            tile, lane = v.affine(d0 * columns + d1, r, t), v.affine(d0 * self.block, c)
-            target = carried[0]
-            for a, values in enumerate(points):
-                for b, value in enumerate(values):
-                    target = v.write(value, target, [a * self.alpha + b, tile, lane], index)
-            return [target]
-
-        return v.loops([rows, columns, self.depth], [scratch], body)[0]
-
     def _transform_output(
-        self, products: ir.Value, slices: Slices, outs: list[ir.Value], k: ir.Value, part: _Part
+        self, products: ir.Value, slices: Slices, carried: list[ir.Value], k: ir.Value, part: _Part
     ) -> list[ir.Value]:
-        """The part's tiles through the epilogue; those that reach over an edge of it have code of their own."""
-        for row, rows, height in _parts(part.height, self.m):
-            for column, columns, width in _parts(part.width, self.m):
-                body = partial(self._output_tile, products, slices, k, part, (row, column), (height, width))
-                outs = v.loops([rows, columns, self.k_blocks], outs, body)
-        return outs
+        """The part's rows of tiles through the epilogue; one that reaches over the lower edge has code of its own.
 
-    def _output_tile(
-        self,
-        products: ir.Value,
-        slices: Slices,
-        k: ir.Value,
-        part: _Part,
-        corner: tuple[int, int],
-        extent: tuple[int, int],
-        r: ir.Value,
-        t: ir.Value,
-        c: ir.Value,
-        outs: list[ir.Value],
-    ) -> list[ir.Value]:
-        """A tile counted from ``corner`` of the part, of which ``extent`` outputs are in the result."""
+        ``carried`` are the results and the lines.
+        """
         d0, d1 = dims(0, 1)
-        index = v.Indices()
-        row, column = corner[0] // self.m, corner[1] // self.m
-        tile = v.affine((d0 + row) * part.tiles(self.m)[1] + d1 + column, r, t)
-        points = [
-            [self.read(products, [a * self.alpha + b, c, tile, 0], index) for b in range(self.alpha)]
-            for a in range(self.alpha)
-        ]
-        top = v.affine(d0 * self.m + d1 + corner[0], r, part.top)
-        left = v.affine(d0 * self.m + d1 + corner[1], t, part.left)
-        return self.transform_out(points, slices, outs, (v.affine(d0 + d1, c, k), top, left), extent, index)
+        columns = part.tiles(self.m)[1]
+
+        def row(r: ir.Value, c: ir.Value, carried: list[ir.Value], first: int, height: int) -> list[ir.Value]:
+            *outs, lines = carried
+
+            def body(t: ir.Value, a: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                index = v.Indices()
+                tile = v.affine((d0 + first // self.m) * columns + d1, r, t)
+                points = [v.affine(d0 * self.alpha + b, a) for b in range(self.alpha)]
+                values = [self.read(products, [point, c, tile, 0], index) for point in points]
+                return [self.output_row(values, carried[0], a, t)]
+
+            lines = v.loops([columns, self.alpha], [lines], body)[0]
+            top = v.affine(d0 * self.m + d1 + first, r, part.top)
+            place = v.affine(d0 + d1, c, k), top, part.left
+            return [*self.output_columns(lines, slices, outs, place, (height, part.width)), lines]
+
+        for first, rows, height in _parts(part.height, self.m):
+            carried = v.loops([rows, self.k_blocks], carried, partial(row, first=first, height=height))
+        return carried
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the result, in pixels; ``top`` and ``left`` are values inside the loops."""
+    """A part of the result, in pixels, and its first tile's number; the place is values inside the loops."""
 
+    first: Any
     top: Any
     left: Any
     height: int
@@ -426,6 +560,10 @@ class _Vectors:
     def __init__(self, vector: ir.VectorType) -> None:
         self.vector = vector
         self.factors: dict[float, ir.Value] = {}
+
+    def fresh(self) -> _Vectors:
+        """The same where no constant is known yet: in another block."""
+        return _Vectors(self.vector)
 
     def add(self, x: ir.Value, y: ir.Value) -> ir.Value:
         return v.emit("arith.addf", [x, y], self.vector)

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dlas.passes.conv import ConvShape
 from dlas.passes.layout_assignment import NCHW, PLANAR
 from dlas.passes.planar import reads_in_place
-from dlas.passes.winograd import operations
-from dlas.schedules.knobs import VectorUnit, lane_tile
+from dlas.schedules.knobs import VectorUnit, lane_tile, lane_tile_operations
 from dlas.schedules.knobs import packed_cycles as best_packed_cycles
 
 DISPATCH = 5000.0
@@ -73,11 +72,16 @@ def phase_cycles(shape: ConvShape) -> float:
     return DISPATCH + 8 * shape.batch * shape.c_in * shape.in_h * shape.in_w / _PADDED
 
 
-def packed_cycles(unit: VectorUnit, shape: ConvShape, merge: int, vectors: int, pixels: int) -> float:
-    """:func:`dlas.schedules.packed_conv.packed_conv` with ``vectors`` x ``pixels`` accumulators."""
+def packed_cycles(
+    unit: VectorUnit, shape: ConvShape, merge: int, vectors: int, pixels: int, model: float = math.inf
+) -> float:
+    """:func:`dlas.schedules.packed_conv.packed_conv` with ``vectors`` x ``pixels`` accumulators.
+
+    ``model`` is the size of the model's weights in bytes.
+    """
     best = unit.cycles(2, 4) / 8
     slower = max(1.0, unit.cycles(vectors, pixels) / (vectors * pixels) / best)
-    return shape.batch * best_packed_cycles(unit, shape, merge) * slower
+    return shape.batch * best_packed_cycles(unit, shape, merge, model) * slower
 
 
 def lane_cycles(unit: VectorUnit, shape: ConvShape) -> float:
@@ -92,8 +96,7 @@ def lane_cycles(unit: VectorUnit, shape: ConvShape) -> float:
 
 def winograd_lane_cycles(unit: VectorUnit, shape: ConvShape, m: int) -> float:
     """:func:`dlas.schedules.winograd_conv.winograd_lane_conv`."""
-    into, out_of = operations(m)
-    tile = into + out_of + 3 * m * m + 1.5 * shape.c_per_group * (m + 2) ** 2
+    tile = lane_tile_operations(m, shape.c_per_group)
     tiles = shape.batch * math.prod(shape.tiles(m)) * -(-shape.c_out // unit.lanes)
     return tiles * tile / (unit.fma_units * _LANES_SHARE)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dlas.passes.conv import ConvShape
-from dlas.passes.winograd import SIZES, operations
+from dlas.passes.winograd import SIZES, accesses, operations
 
 # Loads also take issue slots of the FMAs: cycles per load (7-column layers: 2x4+3 beats 1x7 by 11-20%).
 _LOAD_SLOTS = 0.15
@@ -28,6 +28,7 @@ class VectorUnit:
         loads: vector loads (broadcasts included) per cycle.
         l2_kb: level-2 cache that a core can use, in KB.
         l1_kb: level-1 data cache of a core, in KB.
+        l3_kb: level-3 cache, in KB.
     """
 
     lanes: int = 8
@@ -37,6 +38,7 @@ class VectorUnit:
     loads: int = 2
     l2_kb: int = 512
     l1_kb: int = 32
+    l3_kb: int = 0
 
     def cycles(self, vectors: int, pixels: int) -> float:
         """Cycles of one reduction step on a register tile of ``vectors`` x ``pixels`` accumulators."""
@@ -44,6 +46,13 @@ class VectorUnit:
         fma = max(accumulators, self.fma_units * self.fma_latency) / self.fma_units
         loads = vectors + pixels
         return max(fma, loads / self.loads) + _LOAD_SLOTS * loads
+
+    def keeps(self, size: float) -> bool:
+        """Whether so many bytes, a model's weights, stay in the level-3 cache from one inference to the next.
+
+        Half of it: it holds activations as well, and other cores use it.
+        """
+        return size <= 512 * self.l3_kb
 
     def fits(self, vectors: int, pixels: int) -> bool:
         """Whether the accumulators, one vector of weights each, and one broadcast stay in registers."""
@@ -89,14 +98,17 @@ def lane_tile(unit: VectorUnit, width: int, taps: int) -> int:
     return min(candidates, key=lambda p: (*cost(p), -p))
 
 
-# Model of winograd_conv against packed_conv, fitted to 3x3 layers of 8 to 256 channels per group at 7 to 56 columns:
-# the share of the FMA peak that products reach, vector operations of the transforms per cycle and FMA unit (their
-# values do not fit the registers), bytes per cycle that weights come at from memory, the level-3 and the level-2
-# cache, and how much faster than packed_conv the estimate must be.
-_PRODUCTS_SHARE = 0.95
-_TRANSFORM_RATE = 0.75
-_FROM_MEMORY, _FROM_L3, _FROM_L2 = 6.0, 12.0, 38.0
+# Model of winograd_conv, fitted to 3x3 layers of 8 to 512 channels per group at 7 to 56 columns (18% root mean square):
+# the share of a register tile's estimated cycles that products take; cycles per vector operation, load or store of the
+# transforms and FMA unit; bytes per cycle from memory, level 3 and level 2, at which a transformed input is read again
+# before the FMAs can start, and weights while they work; the cost of a further kernel; and how much faster than
+# packed_conv the estimate must be.
+_PRODUCTS = 0.95
+_TRANSFORMS = 1.4
+_FROM_MEMORY, _FROM_L3, _FROM_L2 = 6.0, 16.0, 32.0
+_KERNEL = 5000.0
 _MARGIN = 1.05
+_LEAST_TILES = 4  # at a time, where there are so many: fewer use a weight vector too little
 
 SCRATCH_BYTES = 96 * 1024
 """What a kernel may keep on the stack: IREE's worker threads have 128 KB."""
@@ -113,24 +125,31 @@ class WinogradTile:
     t_o: int
     ow: int
     k_w: int
+    staged: int
     cycles: float
 
 
-def packed_cycles(unit: VectorUnit, shape: ConvShape, merge: int = 1) -> float:
-    """Estimated cycles of :func:`dlas.schedules.packed_conv.packed_conv` for one image, FMA-bound or by weights."""
+def packed_cycles(unit: VectorUnit, shape: ConvShape, merge: int = 1, model: float = math.inf) -> float:
+    """Estimated cycles of :func:`dlas.schedules.packed_conv.packed_conv` for one image, FMA-bound or by weights.
+
+    ``model`` is the size of the model's weights in bytes.
+    """
     fmas = shape.macs / shape.batch * merge / unit.lanes
     weights = 4 * shape.c_out * shape.c_per_group * merge * shape.k_h * shape.k_w
-    return fmas / (unit.fma_units * 0.9) + weights / _FROM_MEMORY
+    return fmas / (unit.fma_units * 0.9) + (0.0 if unit.keeps(model) else weights / _FROM_MEMORY)
 
 
-def winograd_tile(unit: VectorUnit, shape: ConvShape, largest: int = 4, merge: int = 1) -> WinogradTile | None:
+def winograd_tile(
+    unit: VectorUnit, shape: ConvShape, largest: int = 4, merge: int = 1, model: float = math.inf
+) -> WinogradTile | None:
     """The fastest way to compute a convolution in Winograd's domain; None where packed_conv is estimated to win.
 
-    A 3x3 convolution of stride 1 is assumed. ``largest`` bounds the output tile; ``merge`` groups count as one.
+    A 3x3 convolution of stride 1 is assumed. ``largest`` bounds the output tile; ``merge`` groups count as one;
+    ``model`` is the size of the model's weights in bytes.
     """
-    tiles = (tile for tile in _winograd_tiles(unit, shape, merge) if tile.m <= largest)
+    tiles = (tile for tile in _winograd_tiles(unit, shape, merge, model) if tile.m <= largest)
     best = min(tiles, key=lambda tile: tile.cycles, default=None)
-    if best is None or best.cycles * _MARGIN > packed_cycles(unit, shape, merge):
+    if best is None or best.cycles * _MARGIN > packed_cycles(unit, shape, merge, model):
         return None
     return best
 
@@ -145,44 +164,70 @@ def winograd_lane_tile(unit: VectorUnit, shape: ConvShape, largest: int = 4) -> 
     columns = 1 + 2 / lane_tile(unit, shape.out_w, shape.k_w)  # that are read and shuffled per pixel and kernel row
     operations_ = {0: shape.out_h * shape.out_w * per_group * (9 + 0.5 * 3 * columns) / _MARGIN}
     for m in (m for m in SIZES if m <= largest):
-        into, out_of = operations(m)
-        tile = into + out_of + 3 * m * m + 1.5 * per_group * (m + 2) ** 2
-        operations_[m] = math.prod(shape.tiles(m)) * tile
+        operations_[m] = math.prod(shape.tiles(m)) * lane_tile_operations(m, per_group)
     return min(operations_, key=lambda m: operations_[m]) or None
 
 
-def _winograd_tiles(unit: VectorUnit, shape: ConvShape, merge: int) -> Iterator[WinogradTile]:
+def tile_operations(m: int) -> tuple[int, int]:
+    """Vector operations, loads and stores of the transforms of a tile's input and output, epilogue included."""
+    (into, out_of), (moved_in, moved_out) = operations(m), accesses(m)
+    return into + moved_in, out_of + moved_out + 3 * m * m
+
+
+def lane_tile_operations(m: int, per_group: int) -> float:
+    """What a tile takes where products are in the loops of the transforms, whose loads and stores they hide in part."""
+    return 0.6 * sum(tile_operations(m)) + 1.5 * per_group * (m + 2) ** 2
+
+
+def _winograd_tiles(unit: VectorUnit, shape: ConvShape, merge: int, model: float) -> Iterator[WinogradTile]:
     groups = shape.groups // merge
     c_blocks = -(-shape.c_per_group * merge // unit.lanes)
     k_blocks = -(-shape.k_per_group * merge // unit.lanes)
     for m in SIZES:
         tile_rows, tile_columns = shape.tiles(m)
         tiles, points = tile_rows * tile_columns, (m + 2) ** 2
-        into, out_of = operations(m)
-        out_of += 3 * m * m  # the epilogue
+        into, out_of = tile_operations(m)
+        weights = 4 * points * c_blocks * k_blocks * unit.lanes**2
+        # Transformed, a model's weights take up to this much more.
+        read = 0.0 if unit.keeps(model * points / 9) else weights / _FROM_MEMORY
+        once = _FROM_L2 if _keeps_l2(unit, model * points / 9) else _FROM_L3
+        transform_output = out_of * k_blocks * tiles * _TRANSFORMS / unit.fma_units
+        transform_input = into * c_blocks * tiles * _TRANSFORMS / unit.fma_units
         for rows, columns in _parts(tile_rows, tile_columns):
             at_a_time = rows * columns
+            if at_a_time < min(tiles, _LEAST_TILES):
+                continue
             parts = tiles // at_a_time
             vectors, ow = register_tile(unit, k_blocks, at_a_time)
             whole, rest = divmod(at_a_time, ow)
             step = whole * unit.cycles(vectors, ow) + (unit.cycles(vectors, rest) if rest else 0)
-            products = points * c_blocks * unit.lanes * (k_blocks // vectors) * step * parts / _PRODUCTS_SHARE
-            room = SCRATCH_BYTES // (4 * unit.lanes * points * at_a_time) - vectors
+            products = points * c_blocks * unit.lanes * (k_blocks // vectors) * step * parts * _PRODUCTS
+            sizes, tile = (m, rows, columns), (vectors * unit.lanes, ow)
+            lines = 4 * unit.lanes * (m + 2) * (3 * columns * m + 4)
+            room = (SCRATCH_BYTES - lines) // (4 * unit.lanes * points * at_a_time) - vectors
+            if room >= 0:
+                # The transformed input is written once and read by every workgroup.
+                moved = 4 * points * tiles * c_blocks * unit.lanes
+                busy = moved + (weights * vectors // k_blocks if parts > 1 else 0)
+                reads = moved * (k_blocks // vectors) / (_FROM_L2 if _keeps_l2(unit, busy) else _FROM_L3)
+                streamed = weights * parts / (_FROM_L2 if parts > 1 and _keeps_l2(unit, busy) else once)
+                total = max(products, streamed) + transform_output + read + transform_input + reads + _KERNEL / groups
+                yield WinogradTile(*sizes, c_blocks * unit.lanes, *tile, tile[0], 1, total * groups)
             depth = max((n for n in range(1, c_blocks + 1) if c_blocks % n == 0 and n <= room), default=0)
             if not depth:
                 continue
             workgroups = [n for n in range(vectors, k_blocks + 1, vectors) if k_blocks % n == 0]
             for k_w in (n for n in workgroups if n == vectors or (n * unit.lanes <= 64 and depth == c_blocks)):
-                transforms = (into * c_blocks * (k_blocks // k_w) + out_of * k_blocks) * tiles
-                weights = 4 * points * c_blocks * k_blocks * unit.lanes**2
-                fits = weights * k_w // k_blocks + SCRATCH_BYTES <= 0.8 * 1024 * unit.l2_kb
-                traffic = weights / _FROM_MEMORY + (parts - 1) * weights / (_FROM_L2 if fits else _FROM_L3)
-                reloads = (
-                    2 * points * k_blocks * tiles * (c_blocks // depth - 1)
-                )  # of the products, for each further depth
-                cycles = products + reloads + transforms / (unit.fma_units * _TRANSFORM_RATE) + traffic
-                sizes = (rows, columns, depth * unit.lanes, vectors * unit.lanes, ow, k_w * unit.lanes)
-                yield WinogradTile(m, *sizes, cycles * groups)
+                again = 2 * points * k_blocks * tiles * (c_blocks // depth - 1)  # the products, for each further depth
+                kept = parts > 1 and _keeps_l2(unit, weights * k_w // k_blocks + SCRATCH_BYTES)
+                streamed = weights * parts / (_FROM_L2 if kept else once)
+                transforms = transform_input * (k_blocks // k_w) + transform_output
+                total = max(products, streamed) + transforms + read + again
+                yield WinogradTile(*sizes, depth * unit.lanes, *tile, k_w * unit.lanes, 0, total * groups)
+
+
+def _keeps_l2(unit: VectorUnit, size: float) -> bool:
+    return size <= 0.8 * 1024 * unit.l2_kb
 
 
 def _parts(rows: int, columns: int) -> list[tuple[int, int]]:

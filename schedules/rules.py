@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -28,7 +29,13 @@ from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.sparse_conv import SparseConvKnobs
 from dlas.schedules.sparse_cost import sparse_tile
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
-from dlas.schedules.winograd_conv import WinogradKnobs, WinogradLaneKnobs, winograd_conv, winograd_lane_conv
+from dlas.schedules.winograd_conv import (
+    WinogradKnobs,
+    WinogradLaneKnobs,
+    winograd_conv,
+    winograd_input,
+    winograd_lane_conv,
+)
 
 # As many groups may be merged into an ordinary convolution: IREE's own code is 8 and more times slower.
 _MERGE_ALL = 8
@@ -77,6 +84,11 @@ SCHEDULES: dict[str, Schedule] = {
         WinogradKnobs,
         lambda knobs, extents: [winograd_conv(knobs, extents)],
         "3x3 convolutions of stride 1, grouped or not, in Winograd's domain",
+    ),
+    "winograd_input": Schedule(
+        WinogradLaneKnobs,
+        lambda knobs, extents: [winograd_input(knobs, extents)],
+        "the input of winograd_conv, transformed once for all its workgroups",
     ),
     "winograd_lane_conv": Schedule(
         WinogradLaneKnobs,
@@ -134,14 +146,24 @@ class Rules:
         winograd: the largest output tile m of F(m x m, 3 x 3) to use: 4, 2 (as exact as the sums), or 0: none.
         measured: times that stand in for estimates.
         cores: of the target; any number of them up to all may share a kernel's workgroups.
+        model: bytes of the model's weights, which may stay in a cache from one inference to the next.
     """
 
     def __init__(
-        self, unit: VectorUnit, winograd: int = 4, measured: Measurements | None = None, cores: int = 1
+        self,
+        unit: VectorUnit,
+        winograd: int = 4,
+        measured: Measurements | None = None,
+        cores: int = 1,
+        model: float = math.inf,
     ) -> None:
         self.unit, self.winograd, self.measured = unit, winograd, measured or Measurements()
-        self.cores = cores
+        self.cores, self.model = cores, model
         self.block = unit.lanes
+
+    def for_model(self, weights: int) -> Rules:
+        """The same policy for a model with so many bytes of weights."""
+        return Rules(self.unit, self.winograd, self.measured, self.cores, weights)
 
     def implementations(self, shape: ConvShape) -> Sequence[Implementation] | Refusal:
         """The ways to compute a convolution, with their layouts and estimated cycles; or why there is none."""
@@ -200,7 +222,7 @@ class Rules:
         if merge is not None:
             choice = self._packed(shape, merge)
             vectors, ow = choice.knobs["t_o"] // self.block, choice.knobs["ow"]
-            yield choice, costs.packed_cycles(self.unit, shape, merge, vectors, ow)
+            yield choice, costs.packed_cycles(self.unit, shape, merge, vectors, ow, self.model)
 
     def _packed(self, shape: ConvShape, merge: int) -> Choice:
         block, c_pg = self.block, shape.c_per_group
@@ -230,11 +252,11 @@ class Rules:
             return choice, costs.winograd_lane_cycles(self.unit, shape, m)
         if not plain or merge > 1 or per_group < self.block or shape.k_per_group < self.block:
             return None
-        tile = winograd_tile(self.unit, shape, self.winograd, merge)
+        tile = winograd_tile(self.unit, shape, self.winograd, merge, self.model)
         if tile is None:
             return None
         knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
-        share = tile.cycles / packed_cycles(self.unit, shape, merge)
+        share = tile.cycles / packed_cycles(self.unit, shape, merge, self.model)
         accumulators = f"{tile.t_o // self.block}x{tile.ow} accumulators of {self.block} lanes"
         reason = f"F({tile.m}x{tile.m}, 3x3), {accumulators}: estimated at {share:.0%} of packed_conv's time"
         choice = Choice("winograd_conv", {**knobs, "block": self.block, "merge": merge}, reason)

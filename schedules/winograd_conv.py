@@ -24,6 +24,7 @@ class WinogradKnobs:
         k_w: output channels of a workgroup, a multiple of ``t_o``.
         block: B, channels of a layout block.
         merge: groups merged block-diagonally so that their channels fill blocks.
+        staged: 1: the input is transformed by a kernel of its own, all channels of it; 0: by each workgroup.
     """
 
     m: int
@@ -35,6 +36,7 @@ class WinogradKnobs:
     k_w: int
     block: int
     merge: int = 1
+    staged: int = 0
 
     def __post_init__(self) -> None:
         where = "winograd_conv"
@@ -66,6 +68,16 @@ class WinogradLaneKnobs:
     def __post_init__(self) -> None:
         if self.m not in (2, 4):
             raise ScheduleError(f"m={self.m} has no transforms", where="winograd_lane_conv", hint="use 2 or 4")
+
+
+def winograd_input(knobs: WinogradLaneKnobs, extents: Mapping[str, int]) -> TransformScript:
+    """For one workgroup: some channel blocks. The transform of the input is vector code already.
+
+    Source: as for :func:`winograd_conv`.
+    """
+    script = TransformScript("winograd_input")
+    finish(script, contract=False)
+    return script
 
 
 def winograd_lane_conv(knobs: WinogradLaneKnobs, extents: Mapping[str, int]) -> TransformScript:

@@ -19,6 +19,7 @@ pytest.importorskip("iree.compiler")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+from dlas.compiler.targets import load_target  # noqa: E402
 from dlas.errors import ScheduleError  # noqa: E402
 from dlas.schedules.rules import SCHEDULES  # noqa: E402
 
@@ -314,6 +315,19 @@ def test_winograd(m: int, tolerance: float, agrees_with_float64, schedules_of) -
     assert edges == ["pack", "unpack"], "the halo of whole tiles is written by the producer"
 
 
+@pytest.mark.parametrize(("groups", "height", "width", "cores"), [(1, 13, 14, 1), (2, 11, 14, 3)])
+def test_winograd_input_transformed_once(groups: int, height: int, width: int, cores: int, agrees_with_float64) -> None:
+    """Tiles over both edges, batch 2, one workgroup or several."""
+    torch.manual_seed(groups)
+    channels = 256 * groups
+    network = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, groups=groups), nn.ReLU())
+    target = replace(load_target("x86_64-v3"), cores=cores)
+    compilation = agrees_with_float64(network.eval(), [torch.randn(2, channels, height, width)], target=target)
+    schedules = {kernel.schedule: kernel for kernel in compilation.artifact.kernels}
+    assert schedules["winograd_conv"].knobs["staged"] == 1
+    assert (schedules["winograd_input"].workgroups > 1) == (cores > 1)
+
+
 def test_what_surrounds_a_convolution(agrees_with_float64) -> None:
     """Pooling of all kinds, concatenation, several uses of a value, and an op that the layout does not know."""
 
@@ -377,7 +391,7 @@ def test_a_head_beside_the_features(agrees_with_float64, schedules_of) -> None:
             return scores, F.relu(self.second(y)), torch.cat([scores, self.head(self.second(x).mean((2, 3)))], 1)
 
     torch.manual_seed(0)
-    compilation = agrees_with_float64(Network().eval(), [torch.randn(1, 16, 5, 6)])
+    compilation = agrees_with_float64(Network().eval(), [torch.randn(1, 16, 5, 6)], winograd=0)
     assert schedules_of(compilation) == {"first": "packed_conv", "second": "packed_conv"}
     unscheduled = [record.kind for record in compilation.artifact.kernels if record.schedule is None]
     assert not [kind for kind in unscheduled if "fill" in kind], "a convolution or product that no schedule took"

@@ -45,8 +45,7 @@ def test_bands_and_runs(batch: int, cores: int, agrees_with_float64) -> None:
     workgroups = {record.layer: record.workgroups for record in compilation.artifact.kernels}
     assert workgroups["plain"] > batch and workgroups["depthwise"] > batch
     whole = dlas.compile(model, tuple(inputs), target=replace(host, cores=1))
-    # One workgroup each, but for kernels with scratch: they have one per tile.
-    assert all(record.workgroups <= 1 for record in whole.kernels if record.schedule != "winograd_conv")
+    assert all(record.workgroups <= 1 for record in whole.kernels)
     parts, together = (dlas.load(artifact, threads=2)(inputs[0].numpy()) for artifact in (compilation.artifact, whole))
     for part, one in zip(parts, together, strict=True):
         np.testing.assert_array_equal(part, one)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import asdict
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -19,7 +23,7 @@ from dlas.passes.winograd import (  # noqa: E402
     input_1d,
     operations,
     output_1d,
-    transform_2d,
+    spread_tiles,
     transform_weights,
 )
 from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, winograd_lane_tile, winograd_tile  # noqa: E402
@@ -48,6 +52,12 @@ class Counting:
         return factor * x + y
 
 
+def transform_2d(one: Any, m: int, tile: list[list[float]], counting: Counting) -> list[list[float]]:
+    """A 1-D transform applied to the columns, then to the rows of ``tile[row][column]``."""
+    columns = [one(m, [row[q] for row in tile], counting) for q in range(len(tile[0]))]
+    return [one(m, [column[p] for column in columns], counting) for p in range(len(columns[0]))]
+
+
 @pytest.mark.parametrize("m", SIZES)
 @given(data=st.data())
 def test_a_tile_is_the_correlation(m: int, data: st.DataObject) -> None:
@@ -65,7 +75,9 @@ def test_operations_are_those_of_the_code(m: int) -> None:
     tile = np.ones((m + 2, m + 2)).tolist()
     transform_2d(input_1d, m, tile, into)
     transform_2d(output_1d, m, tile, out_of)
-    assert operations(m) == (into.count, out_of.count)
+    shared = Counting()
+    input_1d(m, tile[0], shared)
+    assert operations(m) == (into.count - 2 * shared.count, out_of.count)
 
 
 @pytest.mark.parametrize(
@@ -118,20 +130,43 @@ def test_a_chosen_tile_fits(
     assert rows % tile.rows == 0
     assert columns % tile.columns == 0
     blocks = -(-per_group // unit.lanes) * unit.lanes
-    scratch = 4 * (tile.m + 2) ** 2 * tile.rows * tile.columns * (tile.depth + tile.t_o)
+    width = tile.t_o + (0 if tile.staged else tile.depth)
+    lines = unit.lanes * (tile.m + 2) * (3 * tile.columns * tile.m + 4)
+    scratch = 4 * ((tile.m + 2) ** 2 * tile.rows * tile.columns * width + lines)
     assert scratch <= SCRATCH_BYTES
     assert blocks % tile.k_w == 0
     assert tile.k_w % tile.t_o == 0
     assert blocks % tile.depth == 0
     assert tile.depth == blocks or tile.k_w == tile.t_o, "the input is transformed inside the loop over register tiles"
-    knobs = WinogradKnobs(tile.m, tile.rows, tile.columns, tile.depth, tile.t_o, tile.ow, tile.k_w, unit.lanes)
+    assert tile.depth == blocks or not tile.staged
+    sizes = {name: value for name, value in asdict(tile).items() if name != "cycles"}
+    knobs = WinogradKnobs(**sizes, block=unit.lanes)
     winograd_conv(knobs, {"rows": rows, "columns": columns, "depths": blocks // tile.depth})
 
 
-def test_many_weights_for_few_pixels_stay_out_of_the_domain() -> None:
-    """512 channels at 7x7: nothing but the traffic of the transformed weights."""
-    shape = ConvShape(1, 512, 512, 1, 7, 7, 7, 7, 3, 3, pads=(1, 1, 1, 1))
-    assert winograd_tile(VectorUnit(8, 16), shape) is None
+def test_the_traffic_of_transformed_weights_decides() -> None:
+    """512 channels: out of the domain at 4x4; at 7x7 with the larger tile only where the weights stay in the cache."""
+
+    def tile(size: int, model: float) -> int | None:
+        shape = ConvShape(1, 512, 512, 4, size, size, size, size, 3, 3, pads=(1, 1, 1, 1))
+        found = winograd_tile(VectorUnit(8, 16, l3_kb=32 * 1024), shape, model=model)
+        return found and found.m
+
+    weights = 4 * 9 * 512 * 512 // 4
+    assert tile(4, math.inf) is None
+    assert tile(7, math.inf) == 2
+    assert tile(7, weights) == 4
+
+
+def test_the_points_of_a_tile_fall_on_different_lines() -> None:
+    for m in SIZES:
+        for tiles in range(1, 50):
+            for width in (8, 16, 24, 64, 256, 512):
+                room = spread_tiles(m, tiles, width)
+                assert tiles <= room <= tiles + 2
+                lines = [4 * room * width * point // 64 % 64 for point in range((m + 2) ** 2)]
+                alone = [4 * tiles * width * point // 64 % 64 for point in range((m + 2) ** 2)]
+                assert max(map(lines.count, lines)) <= max(5, *map(alone.count, alone))
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,23 @@
-// winograd_lane_conv: a tile of a channel block is transformed, multiplied lane by lane (a shuffle per channel of the
-// group), transformed back and stored without leaving the registers.
+// winograd_lane_conv: a row of tiles of a channel block is transformed along columns, then, row by row of each tile,
+// along rows, multiplied lane by lane (a shuffle per channel of the group) and transformed back; then along columns.
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 grouped | FileCheck %s
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 grouped winograd=0 | FileCheck %s --check-prefix=NONE
 
 // CHECK: // grouped: winograd_lane_conv m=4 block=8
 // CHECK-LABEL: func.func @{{.*}} attributes {dlas.schedule = "winograd_lane_conv"}
-// CHECK-NOT: tensor.empty
-// CHECK: scf.for %{{.*}} = %c0 to %c4 step %c1 {{.*}} -> (tensor<1x16x16x8xf32>)
-// CHECK: scf.for %{{.*}} = %c0 to %c4 step %c1 {{.*}} -> (tensor<1x16x16x8xf32>)
-// CHECK-COUNT-36: vector.transfer_read {{.*}} vector<8xf32>
-// 36 points x 4 channels, the first of each without a sum.
+// CHECK: scf.for %{{.*}} = %c0 to %c4 step %c1 {{.*}} -> (tensor<1x16x16x8xf32>, tensor<1x6x18x8xf32>, tensor<6x16x8xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c18 step %c1 {{.*}} -> (tensor<1x6x18x8xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c4 step %c1 {{.*}} -> (tensor<6x16x8xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c6 step %c1 {{.*}} -> (tensor<6x16x8xf32>)
+// CHECK-COUNT-6: vector.transfer_read {{.*}} tensor<1x6x18x8xf32>, vector<8xf32>
+// Six points x 4 channels, the first of each without a sum.
 // CHECK: vector.shuffle %{{.*}}, %{{.*}} [0, 0, 0, 0, 4, 4, 4, 4]
 // CHECK: arith.mulf
 // CHECK: vector.shuffle %{{.*}}, %{{.*}} [1, 1, 1, 1, 5, 5, 5, 5]
 // CHECK: vector.fma
-// CHECK-COUNT-16: vector.transfer_write
+// CHECK-COUNT-4: vector.transfer_write {{.*}} tensor<6x16x8xf32>
+// CHECK: scf.for %{{.*}} = %c0 to %c16 step %c1 {{.*}} -> (tensor<1x16x16x8xf32>)
+// CHECK-COUNT-4: vector.transfer_write {{.*}} tensor<1x16x16x8xf32>
 // CHECK-NOT: linalg.
 // CHECK: return
 
