@@ -79,8 +79,10 @@ def packed_cycles(
 
     ``model`` is the size of the model's weights in bytes.
     """
+    whole, rest = divmod(shape.out_w, pixels)
+    row = whole * unit.cycles(vectors, pixels) + (unit.cycles(vectors, rest) if rest else 0.0)
     best = unit.cycles(2, 4) / 8
-    slower = max(1.0, unit.cycles(vectors, pixels) / (vectors * pixels) / best)
+    slower = max(1.0, row / (vectors * shape.out_w) / best)
     return shape.batch * best_packed_cycles(unit, shape, merge, model) * slower
 
 

@@ -50,9 +50,9 @@ class VectorUnit:
     def keeps(self, size: float) -> bool:
         """Whether so many bytes, a model's weights, stay in the level-3 cache from one inference to the next.
 
-        Half of it: it holds activations as well, and other cores use it.
+        Little more than half of it: it holds activations as well, and other cores use it.
         """
-        return size <= 512 * self.l3_kb
+        return size <= 0.55 * 1024 * self.l3_kb
 
     def fits(self, vectors: int, pixels: int) -> bool:
         """Whether the accumulators, one vector of weights each, and one broadcast stay in registers."""
@@ -101,11 +101,12 @@ def lane_tile(unit: VectorUnit, width: int, taps: int) -> int:
 # Model of winograd_conv, fitted to 3x3 layers of 8 to 512 channels per group at 7 to 56 columns (18% root mean square):
 # the share of a register tile's estimated cycles that products take; cycles per vector operation, load or store of the
 # transforms and FMA unit; bytes per cycle from memory, level 3 and level 2, at which a transformed input is read again
-# before the FMAs can start, and weights while they work; the cost of a further kernel; and how much faster than
-# packed_conv the estimate must be.
+# before the FMAs can start, and weights while they work; what is left of weights that are read again; the cost of a
+# further kernel; and how much faster than packed_conv the estimate must be.
 _PRODUCTS = 0.95
 _TRANSFORMS = 1.4
 _FROM_MEMORY, _FROM_L3, _FROM_L2 = 6.0, 16.0, 32.0
+_AGAIN = 64.0
 _KERNEL = 5000.0
 _MARGIN = 1.05
 _LEAST_TILES = 4  # at a time, where there are so many: fewer use a weight vector too little
@@ -136,7 +137,7 @@ def packed_cycles(unit: VectorUnit, shape: ConvShape, merge: int = 1, model: flo
     """
     fmas = shape.macs / shape.batch * merge / unit.lanes
     weights = 4 * shape.c_out * shape.c_per_group * merge * shape.k_h * shape.k_w
-    return fmas / (unit.fma_units * 0.9) + (0.0 if unit.keeps(model) else weights / _FROM_MEMORY)
+    return fmas / (unit.fma_units * 0.9) + weights / (_FROM_L3 if unit.keeps(model) else _FROM_MEMORY)
 
 
 def winograd_tile(
@@ -198,6 +199,7 @@ def _winograd_tiles(unit: VectorUnit, shape: ConvShape, merge: int, model: float
             if at_a_time < min(tiles, _LEAST_TILES):
                 continue
             parts = tiles // at_a_time
+            again = (parts - 1) * weights / _AGAIN
             vectors, ow = register_tile(unit, k_blocks, at_a_time)
             whole, rest = divmod(at_a_time, ow)
             step = whole * unit.cycles(vectors, ow) + (unit.cycles(vectors, rest) if rest else 0)
@@ -211,17 +213,18 @@ def _winograd_tiles(unit: VectorUnit, shape: ConvShape, merge: int, model: float
                 busy = moved + (weights * vectors // k_blocks if parts > 1 else 0)
                 reads = moved * (k_blocks // vectors) / (_FROM_L2 if _keeps_l2(unit, busy) else _FROM_L3)
                 streamed = weights * parts / (_FROM_L2 if parts > 1 and _keeps_l2(unit, busy) else once)
-                total = max(products, streamed) + transform_output + read + transform_input + reads + _KERNEL / groups
+                transforms = transform_input + transform_output + reads + _KERNEL / groups
+                total = max(products, streamed) + transforms + read + again
                 yield WinogradTile(*sizes, c_blocks * unit.lanes, *tile, tile[0], 1, total * groups)
             depth = max((n for n in range(1, c_blocks + 1) if c_blocks % n == 0 and n <= room), default=0)
             if not depth:
                 continue
             workgroups = [n for n in range(vectors, k_blocks + 1, vectors) if k_blocks % n == 0]
             for k_w in (n for n in workgroups if n == vectors or (n * unit.lanes <= 64 and depth == c_blocks)):
-                again = 2 * points * k_blocks * tiles * (c_blocks // depth - 1)  # the products, for each further depth
+                reloads = 2 * points * k_blocks * tiles * (c_blocks // depth - 1)  # of products, for each further depth
                 kept = parts > 1 and _keeps_l2(unit, weights * k_w // k_blocks + SCRATCH_BYTES)
                 streamed = weights * parts / (_FROM_L2 if kept else once)
-                transforms = transform_input * (k_blocks // k_w) + transform_output
+                transforms = transform_input * (k_blocks // k_w) + transform_output + reloads
                 total = max(products, streamed) + transforms + read + again
                 yield WinogradTile(*sizes, depth * unit.lanes, *tile, k_w * unit.lanes, 0, total * groups)
 

@@ -6,23 +6,24 @@
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 conv winograd=2 | FileCheck %s --check-prefix=F2
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 conv winograd=0 | FileCheck %s --check-prefix=NONE
 
-// CHECK: // conv: winograd_conv m=4 rows=1 columns=5 depth=32 t_o=16 ow=5 k_w=32 staged=0
+// CHECK: // conv: winograd_conv m=4 rows=2 columns=5 depth=32 t_o=16 ow=5 k_w=32 staged=0
 // CHECK-LABEL: func.func @{{.*}} attributes {dlas.schedule = "winograd_conv"}
 // CHECK-NOT: linalg.
 
-// A row of tiles at a time.
-// CHECK: scf.for %{{.*}} = %c0 to %c4 step %c1 {{.*}} -> (tensor<4x16x18x8xf32>{{.*}})
+// Two rows of tiles at a time.
+// CHECK: scf.for %{{.*}} = %c0 to %c2 step %c1 {{.*}} -> (tensor<4x16x18x8xf32>{{.*}})
 // The input's transform, two channel blocks at a time: along columns into lines, then along rows to the 36 points.
 // CHECK: scf.for %{{.*}} = %c0 to %c22 step %c1 {{.*}} -> (tensor<2x6x22x8xf32>)
 // CHECK-COUNT-6: vector.transfer_read {{.*}} tensor<4x18x22x8xf32>, vector<8xf32>
 // CHECK-COUNT-6: vector.transfer_write {{.*}} tensor<2x6x22x8xf32>
-// CHECK: scf.for %{{.*}} = %c0 to %c5 step %c1 {{.*}} -> (tensor<36x5x32xf32>)
-// CHECK: scf.for %{{.*}} = %c0 to %c6 step %c1 {{.*}} -> (tensor<36x5x32xf32>)
-// CHECK: scf.for %{{.*}} = %c0 to %c2 step %c1 {{.*}} -> (tensor<36x5x32xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c5 step %c1 {{.*}} -> (tensor<36x10x32xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c6 step %c1 {{.*}} -> (tensor<36x10x32xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c2 step %c1 {{.*}} -> (tensor<36x10x32xf32>)
 // CHECK-COUNT-6: vector.transfer_read {{.*}} tensor<2x6x22x8xf32>, vector<8xf32>
-// CHECK-COUNT-6: vector.transfer_write {{.*}} tensor<36x5x32xf32>
+// CHECK-COUNT-6: vector.transfer_write {{.*}} tensor<36x10x32xf32>
 // The product of each point: 2 x 5 accumulators, 8 channels at a time.
-// CHECK: scf.for %{{.*}} = %c0 to %c36 step %c1 {{.*}} -> (tensor<36x2x5x8xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c36 step %c1 {{.*}} -> (tensor<36x2x10x8xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c10 step %c5
 // CHECK: scf.for %{{.*}} = %c0 to %c32 step %c8 {{.*}} -> (vector<2x5x8xf32>)
 // CHECK-COUNT-80: vector.fma %{{.*}} : vector<8xf32>
 // CHECK-NOT: vector.fma
@@ -30,7 +31,7 @@
 // The output's transform along rows, then along the 18 columns that are there, with the epilogue.
 // CHECK: scf.for %{{.*}} = %c0 to %c5 step %c1 {{.*}} -> (tensor<6x20x8xf32>)
 // CHECK: scf.for %{{.*}} = %c0 to %c6 step %c1 {{.*}} -> (tensor<6x20x8xf32>)
-// CHECK-COUNT-6: vector.transfer_read {{.*}} tensor<36x2x5x8xf32>, vector<8xf32>
+// CHECK-COUNT-6: vector.transfer_read {{.*}} tensor<36x2x10x8xf32>, vector<8xf32>
 // CHECK-COUNT-4: vector.transfer_write {{.*}} tensor<6x20x8xf32>
 // CHECK: scf.for %{{.*}} = %c0 to %c18 step %c1 {{.*}} -> (tensor<4x16x18x8xf32>)
 // CHECK-COUNT-4: arith.maximumf
@@ -40,8 +41,8 @@
 
 // Several cores: a workgroup has a band of the parts.
 // BANDS: %[[ID:.*]] = hal.interface.workgroup.id[0]
-// BANDS-DAG: %[[BAND:.*]] = affine.apply affine_map<()[s0] -> (s0 mod 4)>()[%[[ID]]]
-// BANDS-DAG: %[[END:.*]] = affine.min affine_map<()[s0] -> (s0 mod 4 + 1, 4)>()[%[[ID]]]
+// BANDS-DAG: %[[BAND:.*]] = affine.apply affine_map<()[s0] -> (s0 mod 2)>()[%[[ID]]]
+// BANDS-DAG: %[[END:.*]] = affine.min affine_map<()[s0] -> (s0 mod 2 + 1, 2)>()[%[[ID]]]
 // BANDS: scf.for %{{.*}} = %{{.*}} to %[[END]] step %c1 {{.*}} -> (tensor<4x16x18x8xf32>{{.*}})
 
 // F2: // conv: winograd_conv m=2
