@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from iree.compiler import ir
 
 from dlas.passes.blocked_kernels import KernelEmitter
+from dlas.passes.channel_shuffle import ShuffleSite
 from dlas.passes.concat import ConcatSite
 from dlas.passes.conv import CONV_OPS, ConvSite, pad_amounts
 from dlas.passes.elementwise import Access, Elementwise
@@ -34,7 +35,7 @@ from dlas.passes.planar import Phases, Planar, PlanarGeometry, reads_in_place
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
-Root = ConvSite | WindowSite | ReduceSite | MatmulSite
+Root = ConvSite | WindowSite | ReduceSite | MatmulSite | ShuffleSite
 _NO_PADS: Pads = (0, 0, 0, 0)
 _MAX_RESULTS = 3
 
@@ -229,12 +230,16 @@ class _Rewriter:
             group = self._matmul_group(op)
         elif op.name == "linalg.generic":
             group = self._generic_group(op)
+        elif op.name == "tensor.collapse_shape":
+            group = self._shuffle_group(op)
         if group is not None and not group.results:  # nothing reads what it computes
             return None
         if group is not None:
             members = [site.op for site in group.epilogue]
             if group.root is not None:
                 members += [group.root.op, self.position_of(group.root.result)]
+            if isinstance(group.root, ShuffleSite):
+                members += group.root.between
             for member in members:
                 self.claimed[member] = group
         return group
@@ -311,6 +316,16 @@ class _Rewriter:
             return _Group(site, group.choice, [], op, [site.result], group.layout)
         return group
 
+    def _shuffle_group(self, op: ir.Operation) -> _Group | None:
+        if op in self.graph.refused:
+            self._refuse(op, self.graph.refused[op])
+        site = self.graph.sites.get(op)
+        if not isinstance(site, ShuffleSite) or not self._is_blocked(op):
+            return None
+        _, _, height, width = ir.ShapedType(site.result.type).shape
+        choice = self.config.policy.plain("shuffle", height, width)
+        return _Group(site, choice, [], op, [site.result], blocked_name(self.config.block))
+
     def _generic_group(self, op: ir.Operation) -> _Group | None:
         site = self.graph.sites.get(op)
         chosen = self.graph.chosen(op)
@@ -337,6 +352,11 @@ class _Rewriter:
         layer = layer_of(group.root.op if group.root is not None else group.epilogue[0].op)
         if isinstance(group.root, ReduceSite):
             self._emit_reduce(group.root, group.choice, layer)
+            return
+        if isinstance(group.root, ShuffleSite):
+            result = ResultSpec(group.root.result, *self.demands.get(group.root.result, (_NO_PADS, 0.0)))
+            data = self._blocked(group.root.data)
+            self.blocked[result.value] = self.emitter.shuffle(data, group.root.groups, group.choice, layer, result)
             return
         if isinstance(group.root, MatmulSite):
             self._emit_matmul(group.root, group, layer)

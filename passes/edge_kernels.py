@@ -1,6 +1,8 @@
-"""Kernels at the edges of the blocked layout: pack, unpack, copies with another halo, global reductions."""
+"""Kernels at the edges of the blocked layout: pack, unpack, copies with another halo, shuffles, global reductions."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from iree.compiler import ir
@@ -8,7 +10,19 @@ from iree.compiler import ir
 from dlas.passes import dispatch as d
 from dlas.passes import vectors as v
 from dlas.passes.generics import shape_of
-from dlas.passes.kernel_frame import IDENTITY, Blocked, KernelFrame, ResultSpec, Tile, binary, dims, tensor_bytes
+from dlas.passes.kernel_frame import (
+    IDENTITY,
+    Blocked,
+    Epilogue,
+    KernelFrame,
+    LoopNest,
+    ResultSpec,
+    Slices,
+    Tile,
+    binary,
+    dims,
+    tensor_bytes,
+)
 from dlas.passes.plan import Choice
 from dlas.passes.reshape import Pads, crop_channels, pad_channels, reshape_collapse, reshape_expand
 
@@ -204,6 +218,48 @@ class EdgeKernels(KernelFrame):
         offsets = [0, 0, data.halo[0] - halo[0], data.halo[1] - halo[1], 0]
         part = data.value if list(shape_of(data.value)) == sizes else v.extract_slice(data.value, offsets, sizes)
         return v.insert_slice(part, target, [0, first, 0, 0, 0], sizes)
+
+    def shuffle(self, data: Blocked, groups: int, choice: Choice, layer: str, result: ResultSpec) -> Blocked:
+        """A channel shuffle: a block of each group becomes as many blocks, whose lanes are of the groups in turn.
+
+        for h, w:  out[k*g + j, h, w, l] = x[(l mod g) * C/(g*B) + k, h, w, j * B/g + l div g]        j < g
+        """
+        _, channels, height, width = data.shape
+        apart, lanes = channels // (groups * self.block), self.block // groups
+        vector = ir.VectorType.get([self.block], self.element)
+
+        def emit(b: d.DispatchBody, bound: Sequence[ir.Value], tile: Tile, slices: Slices) -> list[ir.Value]:
+            sizes = [groups, height, width, self.block]
+            place = [tile.image, tile.index, data.halo[0], data.halo[1], 0]
+            x = b.load(bound[0], place, [1, *sizes], sizes, [1, apart, 1, 1, 1])
+
+            def pixel(row: ir.Value, column: ir.Value, outs: list[ir.Value]) -> list[ir.Value]:
+                index, zero = v.Indices(), d.float_constant(0.0, self.element)
+                blocks = [v.read(x, [g, row, column, 0], vector, zero, index) for g in range(groups)]
+                out = outs[0]
+                for j in range(groups):
+                    mixed = v.shuffle(blocks[0], [j * lanes + lane // groups for lane in range(self.block)])
+                    for g in range(1, groups):
+                        turn = [self.block + j * lanes + lane // groups for lane in range(self.block)]
+                        mask = [there if lane % groups == g else lane for lane, there in enumerate(turn)]
+                        mixed = v.shuffle_two(mixed, blocks[g], mask)
+                    out = v.write(mixed, out, [j, row, column, 0], index)
+                return [v.mark(out, "root")]
+
+            rows = height if tile.rows.units is None else tile.rows.units
+            return v.loops([rows, width], slices.outs, pixel)
+
+        return self.windowed(
+            kind="shuffle",
+            choice=choice,
+            layer=layer,
+            shape=data.shape,
+            tile_blocks=groups,
+            root=LoopNest([data.value], emit),
+            epilogue=Epilogue([], None),
+            results=[result],
+            extents={},
+        )[0]
 
     def reduce(self, data: Blocked, combine: str, init: float, choice: Choice, layer: str) -> ir.Value:
         """Sum or maximum over height and width, to ``[N, C/B, B]``."""

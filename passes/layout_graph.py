@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from iree.compiler import ir
 
+from dlas.passes.channel_shuffle import ShuffleSite
 from dlas.passes.concat import ConcatSite
 from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite
 from dlas.passes.elementwise import Access, Elementwise
@@ -18,7 +19,7 @@ from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementati
 from dlas.passes.plan import Choice, Grid, Refusal
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
-Site = ConvSite | WindowSite | ReduceSite | Elementwise | ConcatSite
+Site = ConvSite | WindowSite | ReduceSite | Elementwise | ConcatSite | ShuffleSite
 _THROUGH = ("tensor.pad", "tensor.expand_shape", "tensor.collapse_shape")
 
 
@@ -108,6 +109,8 @@ class LayoutGraph:
             self._add_pool(op)
         elif op.name == "tensor.concat":
             self._add_concat(op)
+        elif op.name == "tensor.collapse_shape":
+            self._add_shuffle(op)
         elif op.name == "linalg.generic":
             self._add_generic(op)
 
@@ -164,6 +167,21 @@ class LayoutGraph:
             for way, elements in costs.items()
         ]
         self._node(op, site, site.parts, site.result, ways)
+
+    def _add_shuffle(self, op: ir.Operation) -> None:
+        site = ShuffleSite.analyze(op, self.policy.block)
+        if isinstance(site, Refusal):
+            self.refused[op] = site
+        if not isinstance(site, ShuffleSite):
+            return
+        elements = 2 * math.prod(shape_of(site.result))
+        ways = [
+            Implementation((layout,), layout, self.policy.stream_cycles(elements, layout))
+            for layout in (blocked(self.policy.block), NCHW)
+        ]
+        self._node(op, site, [site.data], site.result, ways)
+        for inner in site.between:
+            self._through.setdefault(inner, set()).add(op)
 
     def _add_generic(self, op: ir.Operation) -> None:
         reduce = ReduceSite.analyze(op)

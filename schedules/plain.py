@@ -35,6 +35,14 @@ def elementwise(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScrip
     return script
 
 
+def lane_shuffle(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScript:
+    """Channel shuffles, which are vector code already: what is left is their border."""
+    script = TransformScript("lane_shuffle")
+    tile_borders(script)
+    finish(script, contract=False)
+    return script
+
+
 def transpose(knobs: PlainKnobs, extents: Mapping[str, int]) -> TransformScript:
     """Pack (NCHW to blocked) and unpack: B x B transposes in registers.
 

@@ -24,7 +24,7 @@ from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
 from dlas.schedules.measured import Measurements
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
-from dlas.schedules.plain import PlainKnobs, elementwise, pad, reduce, transpose
+from dlas.schedules.plain import PlainKnobs, elementwise, lane_shuffle, pad, reduce, transpose
 from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.sparse_conv import SparseConvKnobs
 from dlas.schedules.sparse_cost import sparse_tile
@@ -104,6 +104,9 @@ SCHEDULES: dict[str, Schedule] = {
         PlainKnobs,
         lambda knobs, extents: [],
         "rows between NCHW, planes, and the phases of strides; elementwise ops there",
+    ),
+    "lane_shuffle": Schedule(
+        PlainKnobs, lambda knobs, extents: [lane_shuffle(knobs, extents)], "channel shuffles in channel blocks"
     ),
     "w_lanes": Schedule(
         WLanesKnobs,
@@ -368,6 +371,8 @@ class Rules:
             )
         if kind in ("planar", "unplanar", "phases", "planes"):
             return Choice("row_copy", {"ow": self.block, "block": self.block}, "whole vectors of a row")
+        if kind == "shuffle":
+            return Choice("lane_shuffle", {"ow": 1, "block": self.block}, "a block of each group by lane shuffles")
         if kind == "pad":
             return Choice("pad", {"ow": self.block, "block": self.block}, "whole vectors of a row")
         if kind == "reduce":

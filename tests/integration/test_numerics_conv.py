@@ -355,6 +355,35 @@ def test_what_surrounds_a_convolution(agrees_with_float64) -> None:
     agrees_with_float64(Network().eval(), [torch.randn(2, 3, 34, 38)])
 
 
+class Shuffle(nn.Module):
+    """Two pointwise convolutions with a channel shuffle between them, as in ShuffleNet."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.first = nn.Conv2d(16, channels, 1)
+        self.spatial = nn.Conv2d(channels, channels, 3, padding=1, groups=channels)
+
+    def forward(self, x):
+        return self.spatial(F.channel_shuffle(F.relu(self.first(x)), self.groups))
+
+
+@pytest.mark.parametrize(("channels", "groups", "cores"), [(32, 2, 1), (64, 4, 3), (192, 8, 2)])
+def test_channel_shuffle(channels: int, groups: int, cores: int, agrees_with_float64) -> None:
+    torch.manual_seed(groups)
+    target = replace(load_target("x86_64-v3"), cores=cores)
+    inputs = [torch.randn(2, 16, 11, 6)]
+    compilation = agrees_with_float64(Shuffle(channels, groups).eval(), inputs, target=target)
+    assert "lane_shuffle" in {kernel.schedule for kernel in compilation.artifact.kernels}
+    assert [kernel.kind for kernel in compilation.artifact.kernels].count("pack") == 1
+
+
+def test_channel_shuffle_across_lanes_is_left_to_iree(agrees_with_float64) -> None:
+    compilation = agrees_with_float64(Shuffle(24, 3).eval(), [torch.randn(1, 16, 5, 7)], fallbacks=True)
+    (reason,) = (reason for _, op, reason in compilation.layout.refused if op == "tensor.collapse_shape")
+    assert reason == "3 groups of 8 channels: no whole blocks of 8, 3 lanes apart"
+
+
 def test_a_value_padded_in_two_ways(agrees_with_float64) -> None:
     """By zeros of two widths for two convolutions, and by -inf for pooling; the input itself is a result too."""
 
