@@ -1,4 +1,4 @@
-"""Kernels at the edges of the blocked layout: pack, unpack, copies with another halo, shuffles, global reductions."""
+"""Kernels at the edges of the blocked layout: pack, unpack, copies with another halo; shuffles, global reductions."""
 
 from __future__ import annotations
 
