@@ -1,4 +1,4 @@
-"""Channel shuffles: the channels of some groups dealt out in turn (Zhang et al., ShuffleNet, CVPR 2018, section 3.1)."""
+"""Channel shuffles: the channels of some groups in turn (Zhang et al., ShuffleNet, CVPR 2018, section 3.1)."""
 
 from __future__ import annotations
 
