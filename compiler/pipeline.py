@@ -14,7 +14,7 @@ from iree.compiler import ir
 
 from dlas.compiler import codegen
 from dlas.compiler.diagnostics import first_diagnostic
-from dlas.compiler.frontends import ImportedModel, canonicalise, import_model
+from dlas.compiler.frontends import ImportedModel, canonicalise, import_model, without_sparse_types
 from dlas.compiler.targets import Target, load_target
 from dlas.errors import ArtifactError, CompileError, UsageError
 from dlas.passes.blocked_layout import LayoutReport
@@ -117,7 +117,7 @@ class Compilation:
         assert self.imported is not None
         stack.enter_context(self._session.context())
         with self._explained("IREE's compiler does not read the model"):
-            self.module = ir.Module.parse(self.imported.bytecode)
+            self.module = ir.Module.parse(without_sparse_types(self.imported))
         if self.options.schedules:
             self.layout = codegen.lay_out(self.module, self._rules)
             with self._explained("the blocked layout does not fit this model", "--no-schedules leaves it to IREE"):

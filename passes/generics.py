@@ -300,6 +300,7 @@ def erase_dead(module: Any) -> None:
     pure = (
         "arith.constant", "tensor.empty", "tensor.expand_shape", "tensor.collapse_shape", "tensor.cast",
         "linalg.fill", "linalg.broadcast", "linalg.generic", "linalg.transpose", "tensor.pad",
+        "sparse_tensor.assemble", "sparse_tensor.convert",
     )  # fmt: skip
     for op in reversed(walk(module, *pure)):
         if not any(list(result.uses) for result in op.results):

@@ -17,6 +17,7 @@ from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.generics import defining_op, layer_of, shape_of
 from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation, LayoutOp, LayoutProblem, blocked
 from dlas.passes.plan import Choice, Grid, Refusal
+from dlas.passes.sparse_weights import SPARSE
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
 Site = ConvSite | WindowSite | ReduceSite | Elementwise | ConcatSite | ShuffleSite
@@ -122,9 +123,8 @@ class LayoutGraph:
             self.refused[op] = found
             return
         ways = list(found)
-        nonzeros = int(np.count_nonzero(site.weights))
-        if nonzeros < site.weights.size:
-            sparse = self.policy.sparse(site.shape, nonzeros)
+        if SPARSE in op.attributes and op.attributes[SPARSE].value == "direct":
+            sparse = self.policy.sparse(site.shape, int(np.count_nonzero(site.weights)))
             if isinstance(sparse, Implementation):
                 ways.append(sparse)
                 self.sparse.append((op, site))

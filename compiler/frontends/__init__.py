@@ -7,6 +7,6 @@ form of :mod:`dlas.passes.canonical`.
 from __future__ import annotations
 
 from .importer import import_model
-from .model import ImportedModel, canonicalise
+from .model import ImportedModel, canonicalise, without_sparse_types
 
-__all__ = ["ImportedModel", "canonicalise", "import_model"]
+__all__ = ["ImportedModel", "canonicalise", "import_model", "without_sparse_types"]

@@ -11,7 +11,8 @@ from dlas.errors import FrontendError, UnsupportedOpError
 from dlas.passes.canonical import canonicalise_module
 from dlas.passes.generics import walk
 from dlas.passes.name_layers import layer_from_location
-from dlas.passes.registry import Note
+from dlas.passes.registry import Note, run_passes
+from dlas.passes.sparse_weights import DensifySparseWeights, TypeSparseWeights
 from dlas.runtime.artifact import TensorSpec
 
 FUNCTION = "main"
@@ -53,6 +54,15 @@ def canonicalise(imported: ImportedModel) -> ImportedModel:
     except _ir().MLIRError as error:
         raise FrontendError(first_diagnostic(error), where=imported.name) from error
     return replace(imported, bytecode=to_bytecode(module), notes=imported.notes + tuple(notes))
+
+
+def without_sparse_types(imported: ImportedModel) -> bytes:
+    """The bytecode of a canonical model for IREE's context, which has no ``sparse_tensor``."""
+    if not any(note.done and note.pass_name == TypeSparseWeights.name for note in imported.notes):
+        return imported.bytecode
+    module = imported.parse()
+    run_passes([DensifySparseWeights()], module)
+    return to_bytecode(module)
 
 
 def _ir() -> Any:

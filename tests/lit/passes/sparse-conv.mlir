@@ -31,6 +31,6 @@ func.func @conv(%x: tensor<1x2x16x16xf32>) -> tensor<1x2x16x16xf32> {
   } : tensor<1x2x16x16xf32> to tensor<1x2x18x18xf32>
   %empty = tensor.empty() : tensor<1x2x16x16xf32>
   %init = linalg.fill ins(%zero : f32) outs(%empty : tensor<1x2x16x16xf32>) -> tensor<1x2x16x16xf32>
-  %y = linalg.conv_2d_nchw_fchw {dlas.layer = "conv"} ins(%pad, %w : tensor<1x2x18x18xf32>, tensor<2x2x3x3xf32>) outs(%init : tensor<1x2x16x16xf32>) -> tensor<1x2x16x16xf32>
+  %y = linalg.conv_2d_nchw_fchw {dlas.layer = "conv", dlas.sparse = "direct"} ins(%pad, %w : tensor<1x2x18x18xf32>, tensor<2x2x3x3xf32>) outs(%init : tensor<1x2x16x16xf32>) -> tensor<1x2x16x16xf32>
   return %y : tensor<1x2x16x16xf32>
 }
