@@ -225,18 +225,7 @@ class SparseKernels(KernelFrame):
                     out = copy.emit(x, out, number, rows, first)
             b.store(out, b.outputs[0], place, sizes)
 
-        value = self.dispatch(
-            batch=batch,
-            tiles=channels,
-            tile_blocks=1,
-            height=1,  # planes stay whole
-            inputs=[data.value],
-            types=[type],
-            emit=emit,
-        )[0]
-        moved = tensor_bytes(data.value.type) + tensor_bytes(type)
-        self.record(value.owner.operation, kind, choice, layer, {}, 0, moved)
-        return value
+        return self._plane_by_plane(data, type, emit, choice, kind, layer)
 
     def from_planar(self, data: Planar, choice: Choice, layer: str) -> ir.Value:
         """NCHW."""
@@ -253,18 +242,31 @@ class SparseKernels(KernelFrame):
             out = b.load(b.outputs[0], place, sizes, [height * width])
             b.store(copy.emit_exact(x, out), b.outputs[0], place, sizes)
 
+        value = self._plane_by_plane(data, type, emit, choice, "unplanar", layer)
+        return reshape_expand(value, data.shape, [[0], [1], [2, 3]])
+
+    def _plane_by_plane(
+        self,
+        data: Planar,
+        type: ir.RankedTensorType,
+        emit: Callable[[d.DispatchBody, Tile], None],
+        choice: Choice,
+        kind: str,
+        layer: str,
+    ) -> ir.Value:
+        """A kernel that copies whole planes; ``emit`` does one."""
         value = self.dispatch(
-            batch=batch,
-            tiles=channels,
+            batch=data.shape[0],
+            tiles=data.shape[1],
             tile_blocks=1,
-            height=1,  # planes stay whole
+            height=1,
             inputs=[data.value],
             types=[type],
             emit=emit,
         )[0]
         moved = tensor_bytes(data.value.type) + tensor_bytes(type)
-        self.record(value.owner.operation, "unplanar", choice, layer, {}, 0, moved)
-        return reshape_expand(value, data.shape, [[0], [1], [2, 3]])
+        self.record(value.owner.operation, kind, choice, layer, {}, 0, moved)
+        return value
 
     def dense_planes(self, value: ir.Value) -> Planar:
         """An NCHW tensor as planes without any padding."""

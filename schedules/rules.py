@@ -202,11 +202,6 @@ class Rules:
         cycles = shape.batch * tile.cycles * _SPARSE_MARGIN + costs.DISPATCH if measured is None else measured
         return Implementation((PLANAR,), PLANAR, cycles + costs.phase_cycles(shape), choice)
 
-    def conv(self, shape: ConvShape) -> Choice | Refusal:
-        """The fastest schedule of a convolution between blocked neighbours, or why none fits."""
-        found = list(self._blocked_choices(shape))
-        return min(found, key=lambda each: each[1])[0] if found else self._unfit(shape)
-
     def _unfit(self, shape: ConvShape) -> Refusal:
         channels = f"{shape.groups} groups of {shape.c_per_group} to {shape.k_per_group} channels"
         return Refusal(f"{channels} do not fill blocks of {self.block} by merging groups")

@@ -96,3 +96,16 @@ def agrees_with_float64() -> Callable[..., Any]:
 def schedules_of() -> Callable[[Any], dict[str, str | None]]:
     """:func:`convolution_schedules`."""
     return convolution_schedules
+
+
+@pytest.fixture
+def between_blocks() -> Callable[[Any, Any], Any]:
+    """The choice of a policy's cheapest implementation of a convolution that writes channel blocks."""
+
+    def choose(rules: Any, shape: Any) -> Any:
+        from dlas.passes.layout_assignment import NCHW
+
+        ways = [way for way in rules.implementations(shape) if way.result != NCHW]
+        return min(ways, key=lambda way: way.cycles).choice
+
+    return choose

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,6 @@ pytest.importorskip("iree.compiler")
 from dlas.compiler.pipeline import rules_for  # noqa: E402
 from dlas.compiler.targets import list_targets, load_target  # noqa: E402
 from dlas.passes.conv import ConvShape  # noqa: E402
-from dlas.passes.plan import Choice  # noqa: E402
 from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile  # noqa: E402
 from dlas.schedules.rules import Rules, knobs_of  # noqa: E402
 
@@ -80,11 +80,10 @@ def test_a_lane_tile_keeps_accumulators_and_taps_in_registers(unit: VectorUnit) 
         assert pixels == 1 or pixels + taps + 2 <= unit.registers
 
 
-def test_knobs_follow_the_lanes(unit: VectorUnit) -> None:
+def test_knobs_follow_the_lanes(unit: VectorUnit, between_blocks: Any) -> None:
     rules = Rules(unit)
     for c_out, width in product((unit.lanes, 2 * unit.lanes, 12 * unit.lanes, 20), WIDTHS):
-        choice = rules.conv(conv_shape(4 * unit.lanes, c_out, width=width))
-        assert isinstance(choice, Choice)
+        choice = between_blocks(rules, conv_shape(4 * unit.lanes, c_out, width=width))
         assert choice.knobs["block"] == unit.lanes
         assert choice.knobs["t_o"] % unit.lanes == 0
         vectors = choice.knobs["t_o"] // unit.lanes
@@ -94,12 +93,11 @@ def test_knobs_follow_the_lanes(unit: VectorUnit) -> None:
 
 
 @pytest.mark.parametrize("winograd", [0, 2, 4])
-def test_a_group_is_never_split_across_tiles(unit: VectorUnit, winograd: int) -> None:
+def test_a_group_is_never_split_across_tiles(unit: VectorUnit, winograd: int, between_blocks: Any) -> None:
     rules = Rules(unit, winograd)
     for groups, blocks in product((2, 3, 4), (2, 3, 4, 6)):
         per_group = blocks * unit.lanes
-        choice = rules.conv(conv_shape(groups * per_group, groups * per_group, groups))
-        assert isinstance(choice, Choice)
+        choice = between_blocks(rules, conv_shape(groups * per_group, groups * per_group, groups))
         assert choice.schedule in ("packed_conv", "winograd_conv")
         assert per_group % choice.knobs.get("k_w", choice.knobs["t_o"]) == 0
         assert per_group % choice.knobs["t_o"] == 0

@@ -23,8 +23,10 @@ SHAPE = ConvShape(1, 32, 32, 8, 32, 32, 32, 32, 3, 3, pads=(1, 1, 1, 1))
 
 def explained(**changes: Any) -> dict[str, Any]:
     """What ``dlas explain --json`` says of a kernel that ran twice in 50 us, on a core of 2 GHz."""
-    choice = Rules(UNIT).conv(SHAPE)
-    assert not isinstance(choice, Refusal)
+    found = Rules(UNIT).implementations(SHAPE)
+    assert not isinstance(found, Refusal)
+    choice = found[0].choice
+    assert choice is not None
     kernel = {
         "problem": SHAPE.problem,
         "schedule": choice.schedule,

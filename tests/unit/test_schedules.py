@@ -54,9 +54,8 @@ def conv_shape(c_in: int, c_out: int, groups: int = 1, kernel: int = 3) -> ConvS
         (conv_shape(8, 16, 8), "depthwise", "packed_conv", 8, "8 groups of 1 channels merged"),
     ],
 )
-def test_rule(shape: ConvShape, kind: str, schedule: str, merge: int | None, reason: str) -> None:
-    choice = Rules(AVX2, winograd=0).conv(shape)
-    assert isinstance(choice, Choice)
+def test_rule(shape: ConvShape, kind: str, schedule: str, merge: int | None, reason: str, between_blocks: Any) -> None:
+    choice = between_blocks(Rules(AVX2, winograd=0), shape)
     assert (shape.kind, choice.schedule, choice.knobs.get("merge")) == (kind, schedule, merge)
     assert reason in choice.reason
     knobs_of(choice)
@@ -70,7 +69,7 @@ def test_rule(shape: ConvShape, kind: str, schedule: str, merge: int | None, rea
     ],
 )
 def test_rule_refuses(shape: ConvShape, reason: str) -> None:
-    assert Rules(AVX2).conv(shape) == Refusal(reason)
+    assert Rules(AVX2).implementations(shape) == Refusal(reason)
 
 
 @pytest.mark.parametrize("kind", ["pooling", "pack", "unpack", "reduce", "elementwise", "copy"])
