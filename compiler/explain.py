@@ -117,6 +117,7 @@ class Explanation:
         kernels: slowest first if timed, else in the module's order.
         refused: ops that got no schedule.
         padded: (layer, what was padded) for groups whose channels filled no block.
+        shrunk: (layers, what was taken out, or why nothing was) for channels whose weights are all zero.
         layouts: the layout assignment, in the model's order.
         layout_cycles: estimated cycles of all that the assignment has a say in, transforms included.
         layout_exact: whether the assignment is the cheapest one (by these estimates) for sure.
@@ -131,6 +132,7 @@ class Explanation:
     roofline: Roofline | None = None
     untimed: str = ""
     padded: tuple[tuple[str, str], ...] = ()
+    shrunk: tuple[tuple[str, str], ...] = ()
     layouts: tuple[ExplainedLayout, ...] = ()
     layout_cycles: float = 0.0
     layout_exact: bool = True
@@ -161,6 +163,7 @@ class Explanation:
             "kernels": [asdict(kernel) for kernel in self.kernels],
             "refused": [asdict(op) for op in self.refused],
             "padded": [{"layer": layer, "what": what} for layer, what in self.padded],
+            "shrunk": [{"layers": layers, "what": what} for layers, what in self.shrunk],
             "layouts": {
                 "cycles": self.layout_cycles,
                 "exact": self.layout_exact,
@@ -236,10 +239,18 @@ def describe(
         roofline=peak,
         untimed=untimed,
         padded=tuple(compilation.layout.padded),
+        shrunk=tuple(_explain_shrinking(compilation)),
         layouts=tuple(_explain_layouts(compilation.layout.assignments)),
         layout_cycles=sum(assignment.cycles for assignment in compilation.layout.assignments),
         layout_exact=all(assignment.exact for assignment in compilation.layout.assignments),
     )
+
+
+def _explain_shrinking(compilation: Compilation) -> Iterator[tuple[str, str]]:
+    assert compilation.imported is not None
+    for note in compilation.imported.notes:
+        if note.pass_name == "dlas-shrink-channels":
+            yield note.layer, note.text if note.done else f"channels of zeros stay: {note.text}"
 
 
 def _explain_layouts(assignments: Sequence[Assignment]) -> Iterator[ExplainedLayout]:

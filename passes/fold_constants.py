@@ -241,7 +241,13 @@ def _generic(op: Any) -> np.ndarray | None:
 
 
 def evaluate(generic: Generic, arrays: list[np.ndarray], extents: tuple[int, ...]) -> np.ndarray | None:
-    """The result of a generic over arrays; None if its body has an operation without a numpy equal here.
+    """The result of a generic over arrays; None if its body has an operation without a numpy equal here."""
+    value = evaluate_loops(generic, arrays, extents)
+    return None if value is None else _from_loops(value, generic, extents)
+
+
+def evaluate_loops(generic: Generic, arrays: list[np.ndarray], extents: tuple[int, ...]) -> np.ndarray | None:
+    """What :func:`evaluate` finds, with a dimension per loop; the operands may be smaller than the operation's own.
 
     Floats are computed in float64 and rounded once at the end.
     """
@@ -275,7 +281,7 @@ def evaluate(generic: Generic, arrays: list[np.ndarray], extents: tuple[int, ...
             return None
         start = to_loops(init, generic.indices[-1], len(extents))
         value = reducer(reducer.reduce(value, axis=reduced, keepdims=True), start)
-    return _from_loops(value, generic, extents)
+    return value
 
 
 def _evaluate_op(op: Any, values: dict[Any, np.ndarray], output: Any, extents: tuple[int, ...]) -> bool:

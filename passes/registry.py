@@ -67,6 +67,7 @@ _MODULES = [
     "dlas.passes.flatten_rows",
     "dlas.passes.trim_inputs",
     "dlas.passes.trim_results",
+    "dlas.passes.shrink_channels",
     "dlas.passes.sparse_weights",
     "dlas.passes.sparse_gemm",
 ]

@@ -76,6 +76,8 @@ def _print_explanation(explanation: Explanation) -> None:
         _print_layouts(explanation)
     for layer, what in explanation.padded:
         print(f"padded channels in {layer or 'an unnamed layer'}: {what}")
+    for layers, what in explanation.shrunk:
+        print(f"pruned channels of {layers}: {what}")
     for op in explanation.refused:
         print(f"no schedule for {op.op} of {op.layer or 'an unnamed layer'}: {op.reason}")
     for line in _totals(explanation):

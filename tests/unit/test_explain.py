@@ -12,6 +12,7 @@ import pytest
 from dlas.compiler.explain import describe, explain, knob_meanings, random_inputs
 from dlas.passes.layout_assignment import NCHW, Assignment, Implementation, LayoutOp, LayoutProblem
 from dlas.passes.plan import Choice
+from dlas.passes.registry import Note
 from dlas.runtime.artifact import KernelRecord, TensorSpec
 from dlas.runtime.profile import KernelTime
 from dlas.runtime.roofline import Roofline
@@ -36,8 +37,10 @@ def compilation(
         )
         for kernel in kernels
     ]
+    notes = [Note("dlas-shrink-channels", "a", True, "8 to 7 channels"), Note("dlas-name-layers", "b", False, "none")]
     return SimpleNamespace(
         scheduled=scheduled,
+        imported=SimpleNamespace(notes=[*notes, Note("dlas-shrink-channels", "b", False, "c reads them")]),
         artifact=SimpleNamespace(model="net", kernels=kernels),
         target=SimpleNamespace(name="x86_64"),
         layout=SimpleNamespace(refused=refused or [], assignments=assignments or [], padded=[("a", "groups")]),
@@ -59,6 +62,8 @@ def test_times_make_rates_and_shares() -> None:
     assert explanation.scheduled_share == pytest.approx(120 / 125)
     data = explanation.to_json()
     assert data["padded"] == [{"layer": "a", "what": "groups"}]
+    stay = {"layers": "b", "what": "channels of zeros stay: c reads them"}
+    assert data["shrunk"] == [{"layers": "a", "what": "8 to 7 channels"}, stay]
     assert data["roofline"]["peak_gflops"] == 100.0 and data["kernels"][0]["layer"] == "a, b"
 
 

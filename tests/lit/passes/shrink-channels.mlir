@@ -1,0 +1,57 @@
+// Channels whose weights are all zero, and which stay zero up to the layers that read them, are taken out of both.
+// RUN: dlas-opt %s --pass-pipeline='dlas-shrink-channels' --notes | FileCheck %s
+
+// CHECK-DAG: done: a: 3 to 2 channels
+// CHECK-DAG: refused: held: 1 channels are held at another number than zero
+// CHECK-DAG: refused: returned: func.return (func.return) reads them
+
+#id = affine_map<(d0, d1, d2, d3) -> (d0, d1, d2, d3)>
+#channel = affine_map<(d0, d1, d2, d3) -> (d1)>
+
+// CHECK-LABEL: func.func @shrunk
+func.func @shrunk(%x: tensor<1x1x4x4xf32>) -> tensor<1x1x4x4xf32> {
+  %zero = arith.constant 0.0 : f32
+  // CHECK-DAG: arith.constant dense<{{\[\[\[\[}}1.000000e+00]]], {{\[\[\[}}3.000000e+00]]]]> : tensor<2x1x1x1xf32>
+  %w0 = arith.constant dense<[[[[1.0]]], [[[0.0]]], [[[3.0]]]]> : tensor<3x1x1x1xf32>
+  %w1 = arith.constant dense<[[[[4.0]], [[5.0]], [[6.0]]]]> : tensor<1x3x1x1xf32>
+  %bias = arith.constant dense<[0.1, -0.2, 0.3]> : tensor<3xf32>
+  %e = tensor.empty() : tensor<1x3x4x4xf32>
+  %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x3x4x4xf32>) -> tensor<1x3x4x4xf32>
+  // CHECK: linalg.conv_2d_nchw_fchw {dlas.layer = "a"} {{.*}} -> tensor<1x2x4x4xf32>
+  %a = linalg.conv_2d_nchw_fchw {dlas.layer = "a"} ins(%x, %w0 : tensor<1x1x4x4xf32>, tensor<3x1x1x1xf32>) outs(%i : tensor<1x3x4x4xf32>) -> tensor<1x3x4x4xf32>
+  // CHECK: arith.constant dense<[1.000000e-01, 3.000000e-01]> : tensor<2xf32>
+  // CHECK: linalg.generic {{.*}} tensor<1x2x4x4xf32>, tensor<2xf32>)
+  // CHECK: -> tensor<1x2x4x4xf32>
+  %b = linalg.generic {indexing_maps = [#id, #channel, #id], iterator_types = ["parallel", "parallel", "parallel", "parallel"]} ins(%a, %bias : tensor<1x3x4x4xf32>, tensor<3xf32>) outs(%e : tensor<1x3x4x4xf32>) {
+  ^bb0(%v: f32, %w: f32, %o: f32):
+    %s = arith.addf %v, %w : f32
+    %r = arith.maximumf %s, %zero : f32
+    linalg.yield %r : f32
+  } -> tensor<1x3x4x4xf32>
+  %e1 = tensor.empty() : tensor<1x1x4x4xf32>
+  %i1 = linalg.fill ins(%zero : f32) outs(%e1 : tensor<1x1x4x4xf32>) -> tensor<1x1x4x4xf32>
+  // CHECK: arith.constant dense<{{\[\[\[\[}}4.000000e+00]], {{\[\[}}6.000000e+00]]]]> : tensor<1x2x1x1xf32>
+  // CHECK: linalg.conv_2d_nchw_fchw {dlas.layer = "c"} {{.*}} tensor<1x2x4x4xf32>, tensor<1x2x1x1xf32>
+  %c = linalg.conv_2d_nchw_fchw {dlas.layer = "c"} ins(%b, %w1 : tensor<1x3x4x4xf32>, tensor<1x3x1x1xf32>) outs(%i1 : tensor<1x1x4x4xf32>) -> tensor<1x1x4x4xf32>
+  return %c : tensor<1x1x4x4xf32>
+}
+
+// CHECK-LABEL: func.func @refused
+func.func @refused(%x: tensor<1x1x4x4xf32>) -> (tensor<1x2x4x4xf32>, tensor<1x2x4x4xf32>) {
+  %zero = arith.constant 0.0 : f32
+  %half = arith.constant 0.5 : f32
+  %w0 = arith.constant dense<[[[[1.0]]], [[[0.0]]]]> : tensor<2x1x1x1xf32>
+  %w1 = arith.constant dense<1.0> : tensor<2x2x1x1xf32>
+  %e = tensor.empty() : tensor<1x2x4x4xf32>
+  %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  %a = linalg.conv_2d_nchw_fchw {dlas.layer = "held"} ins(%x, %w0 : tensor<1x1x4x4xf32>, tensor<2x1x1x1xf32>) outs(%i : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  %b = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel", "parallel", "parallel", "parallel"]} ins(%a : tensor<1x2x4x4xf32>) outs(%e : tensor<1x2x4x4xf32>) {
+  ^bb0(%v: f32, %o: f32):
+    %s = arith.addf %v, %half : f32
+    linalg.yield %s : f32
+  } -> tensor<1x2x4x4xf32>
+  // CHECK: tensor<1x2x4x4xf32>, tensor<2x2x1x1xf32>
+  %c = linalg.conv_2d_nchw_fchw {dlas.layer = "c"} ins(%b, %w1 : tensor<1x2x4x4xf32>, tensor<2x2x1x1xf32>) outs(%i : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  %d = linalg.conv_2d_nchw_fchw {dlas.layer = "returned"} ins(%x, %w0 : tensor<1x1x4x4xf32>, tensor<2x1x1x1xf32>) outs(%i : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  return %c, %d : tensor<1x2x4x4xf32>, tensor<1x2x4x4xf32>
+}
