@@ -161,6 +161,35 @@ def test_masks_of_torch_are_baked_in() -> None:
         np.testing.assert_allclose(dlas.load(artifact)(x.numpy()), dense(x).numpy(), atol=1e-4)
 
 
+def test_zeros_of_onnx_initializers() -> None:
+    """An ONNX model with pruned weights, one layer's sparse enough and one's not."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import helper, numpy_helper
+
+    rng = np.random.default_rng(15)
+    weights = {name: rng.normal(size=(64, 64, 3, 3)).astype(np.float32) for name in ("sparse", "dense")}
+    weights["sparse"][rng.random((64, 64, 3, 3)) < 0.95] = 0.0
+    weights["dense"][rng.random((64, 64, 3, 3)) < 0.2] = 0.0
+    nodes = [
+        helper.make_node("Conv", ["x", "sparse"], ["y"], name="first", pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["y", "dense"], ["z"], name="second", pads=[1, 1, 1, 1]),
+    ]
+    shape = [1, 64, 28, 28]
+    values = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in ("x", "z")]
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "pruned", values[:1], values[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    artifact = dlas.compile(model)
+    assert {kernel.layer for kernel in artifact.kernels if kernel.kind == "sparse"} == {"first"}
+    x = rng.normal(size=shape).astype(np.float32)
+    expected = torch.from_numpy(x).double()
+    for name in ("sparse", "dense"):
+        expected = nn.functional.conv2d(expected, torch.from_numpy(weights[name]).double(), padding=1)
+    error = np.abs(dlas.load(artifact)(x) - expected.numpy()).max() / expected.abs().max()
+    assert error < 2e-5  # the dense layer is in Winograd's domain
+
+
 def test_the_estimate_falls_with_the_weights() -> None:
     from dlas.passes.conv import ConvShape
     from dlas.schedules.knobs import VectorUnit
