@@ -207,7 +207,6 @@ class _Tiles:
         self.alpha = self.m + 2
         self.tile_rows, self.tile_columns = self.shape.tiles(self.m)
         self.vector = ir.VectorType.get([self.block], self.frame.element)
-        self.arithmetic = _Vectors(self.vector)
 
     def lines_in(self, columns: int, blocks: int = 1) -> list[int]:
         """The shape of a row of tiles, of some channel blocks, whose inputs are transformed along columns."""
@@ -233,7 +232,7 @@ class _Tiles:
             rows = [v.affine(d0 + p, top) for p in range(self.alpha)]
             inputs = [self.read(x, [block, row, column, 0], index) for row in rows]
             written = carried[0]
-            for a, value in enumerate(input_1d(self.m, inputs, self.arithmetic.fresh())):
+            for a, value in enumerate(input_1d(self.m, inputs, _Vectors(self.vector))):
                 written = v.write(value, written, [number, a, z, 0], index)
             return [written]
 
@@ -246,7 +245,7 @@ class _Tiles:
         d0 = ir.AffineExpr.get_dim(0)
         columns = [v.affine(d0 * self.m + q, tile) for q in range(self.alpha)]
         inputs = [self.read(lines, [number, a, z, 0], index) for z in columns]
-        return input_1d(self.m, inputs, self.arithmetic.fresh())
+        return input_1d(self.m, inputs, _Vectors(self.vector))
 
     def transform_all(
         self,
@@ -291,7 +290,7 @@ class _Tiles:
     def output_row(self, products: Sequence[ir.Value], lines: ir.Value, a: ir.Value, tile: ir.Value) -> ir.Value:
         """Row ``a`` of ``M A`` of a tile."""
         d0, index = ir.AffineExpr.get_dim(0), v.Indices()
-        for q, value in enumerate(output_1d(self.m, products, self.arithmetic.fresh())):
+        for q, value in enumerate(output_1d(self.m, products, _Vectors(self.vector))):
             lines = v.write(value, lines, [a, v.affine(d0 * self.m + q, tile), 0], index)
         return lines
 
@@ -312,7 +311,7 @@ class _Tiles:
         def body(z: ir.Value, outs: list[ir.Value]) -> list[ir.Value]:
             index, column = v.Indices(), v.affine(d0 + d1, left, z)
             values = [self.read(lines, [a, z, 0], index) for a in range(self.alpha)]
-            outputs = output_1d(self.m, values, self.arithmetic.fresh())
+            outputs = output_1d(self.m, values, _Vectors(self.vector))
             lanes = {key: self.read(value, [block, 0], index) for key, value in slices.lanes.items()}
             for p in range(extent[0]):
                 pixel = [block, v.affine(d0 + p, top), column, 0]
@@ -560,10 +559,6 @@ class _Vectors:
     def __init__(self, vector: ir.VectorType) -> None:
         self.vector = vector
         self.factors: dict[float, ir.Value] = {}
-
-    def fresh(self) -> _Vectors:
-        """The same where no constant is known yet: in another block."""
-        return _Vectors(self.vector)
 
     def add(self, x: ir.Value, y: ir.Value) -> ir.Value:
         return v.emit("arith.addf", [x, y], self.vector)
