@@ -164,7 +164,9 @@ def _keeps_zeros(pad: Any) -> bool:
     if shape_of(pad.operands[0])[:2] != shape_of(pad.results[0])[:2]:
         return False
     number = read_scalar(list(pad.regions[0].blocks[0].operations)[-1].operation.operands[0])
-    return number == 0 or all(user.name == _POOLS[0] for user in users(pad.results[0]))
+    if number is None:
+        return False
+    return number == 0 or number < 0 and all(user.name == _POOLS[0] for user in users(pad.results[0]))
 
 
 def _sets(function: Any) -> list[_Set]:
@@ -190,6 +192,8 @@ def _sets(function: Any) -> list[_Set]:
         for operand in operands or []:
             if operand not in inside:
                 members.block(f"{_what(operand)} has the same channels")
+        if op.name.startswith("linalg.") and not _is_fresh(op.operands[len(op.operands) - 1]):
+            members.block(f"{_what(op.results[0])} starts from a tensor of the model")
         if op.name in (_CONV, _DEPTHWISE) and read_constant(op.operands[1]) is None:
             members.block(f"the weights of {_what(op.results[0])} are no constant")
     for members in sets.values():
@@ -204,6 +208,21 @@ def _sets(function: Any) -> list[_Set]:
                 else:
                     members.block(f"{layer_of(user) or user.name} ({user.name}) reads them")
     return list(sets.values())
+
+
+def _is_fresh(init: Any) -> bool:
+    """Whether an init is ``tensor.empty`` or a fill of it."""
+    op = defining_op(init)
+    if op is not None and op.name == "linalg.fill":
+        op = defining_op(op.operands[1])
+    return op is not None and op.name == "tensor.empty"
+
+
+def _starts_at(op: Any) -> float:
+    """The number that the init of an operation is filled with; NaN where it is not."""
+    fill = defining_op(op.operands[len(op.operands) - 1])
+    number = read_scalar(fill.operands[0]) if fill is not None and fill.name == "linalg.fill" else None
+    return float("nan") if number is None else float(number)
 
 
 def _zero_rows(conv: Any) -> np.ndarray:
@@ -230,24 +249,33 @@ def _numbers(members: _Set) -> dict[Any, np.ndarray]:
     numbers: dict[Any, np.ndarray] = {}
     for value in members.values:
         op, count = value.owner.operation, shape_of(value)[1]
-        if op.name == _CONV:
-            numbers[value] = np.where(_zero_rows(op), 0.0, np.nan)
-        elif op.name == "linalg.generic":
+        if op.name == "linalg.generic":
             numbers[value] = _evaluated(op, numbers, count)
-        else:  # zeros stay zeros, which is all that may pass here
-            numbers[value] = np.where(numbers[op.operands[0]] == 0, 0.0, np.nan)
+            continue
+        # Zeros stay zeros, which is all that may pass here, where nothing else is in the sums and maxima.
+        zero = _zero_rows(op) if op.name == _CONV else numbers[op.operands[0]] == 0
+        kept = (
+            op.name in ("tensor.pad", *_RESHAPES) or _starts_at(op) == 0 or op.name == _POOLS[0] and _starts_at(op) < 0
+        )
+        numbers[value] = np.where(zero & kept, 0.0, np.nan)
     return numbers
 
 
 def _evaluated(op: Any, numbers: dict[Any, np.ndarray], count: int) -> np.ndarray:
-    """An elementwise operation on one element of each channel; of a mean, zeros."""
+    """An elementwise operation on one element of each channel; of a sum, zeros."""
     generic = Generic.read(op)
     assert generic is not None
     known = [numbers.get(value) for value in generic.inputs]
+    body = list(generic.body_ops())
+    names = [inner.name for inner in body]
     if "reduction" in generic.iterators:
-        return np.where(known[0] == 0, 0.0, np.nan) if known[0] is not None else np.full(count, np.nan)
-    if [inner.name for inner in generic.body_ops()] == ["arith.mulf"]:  # one factor of zero is enough
-        zero = np.any([number == 0 for number in known if number is not None], axis=0)
+        sums = names == ["arith.addf"] and len(known) == 1 and known[0] is not None and _starts_at(op) == 0
+        return np.where(known[0] == 0, 0.0, np.nan) if sums else np.full(count, np.nan)
+    if names == ["arith.mulf"]:  # one factor of zero is enough
+        factors = [
+            n for n, argument in zip(known, generic.body.arguments, strict=False) if argument in body[0].operands
+        ]
+        zero = np.any([number == 0 for number in factors if number is not None], axis=0)
         known = [None if number is None else np.where(zero, 0.0, number) for number in known]
     channel = generic.indices[-1][1]
     extents = [count if loop == channel else 1 for loop in range(generic.rank)]

@@ -4,6 +4,9 @@
 // CHECK-DAG: done: a: 3 to 2 channels
 // CHECK-DAG: refused: held: 1 channels are held at another number than zero
 // CHECK-DAG: refused: returned: func.return (func.return) reads them
+// CHECK-DAG: refused: squashed: not all makers agree
+// CHECK-DAG: refused: padded: not all makers agree
+// CHECK-DAG: refused: started: started starts from a tensor of the model
 
 #id = affine_map<(d0, d1, d2, d3) -> (d0, d1, d2, d3)>
 #channel = affine_map<(d0, d1, d2, d3) -> (d1)>
@@ -54,4 +57,43 @@ func.func @refused(%x: tensor<1x1x4x4xf32>) -> (tensor<1x2x4x4xf32>, tensor<1x2x
   %c = linalg.conv_2d_nchw_fchw {dlas.layer = "c"} ins(%b, %w1 : tensor<1x2x4x4xf32>, tensor<2x2x1x1xf32>) outs(%i : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
   %d = linalg.conv_2d_nchw_fchw {dlas.layer = "returned"} ins(%x, %w0 : tensor<1x1x4x4xf32>, tensor<2x1x1x1xf32>) outs(%i : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
   return %c, %d : tensor<1x2x4x4xf32>, tensor<1x2x4x4xf32>
+}
+
+// Zeros that do not stay zeros: a sum of exponentials, and a maximum that starts at one. An init that is the model's is refused.
+// CHECK-LABEL: func.func @not_kept
+func.func @not_kept(%x: tensor<1x1x4x4xf32>, %y: tensor<1x2x4x4xf32>) -> (tensor<1x2x1x1xf32>, tensor<1x2x5x5xf32>, tensor<1x2x4x4xf32>) {
+  %zero = arith.constant 0.0 : f32
+  %one = arith.constant 1.0 : f32
+  %w0 = arith.constant dense<[[[[1.0]]], [[[0.0]]]]> : tensor<2x1x1x1xf32>
+  %w1 = arith.constant dense<1.0> : tensor<2x2x1x1xf32>
+  %e = tensor.empty() : tensor<1x2x4x4xf32>
+  %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  %e1 = tensor.empty() : tensor<1x2x1x1xf32>
+  %i1 = linalg.fill ins(%zero : f32) outs(%e1 : tensor<1x2x1x1xf32>) -> tensor<1x2x1x1xf32>
+  %a = linalg.conv_2d_nchw_fchw {dlas.layer = "squashed"} ins(%x, %w0 : tensor<1x1x4x4xf32>, tensor<2x1x1x1xf32>) outs(%i : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  %b = linalg.generic {indexing_maps = [#id, affine_map<(d0, d1, d2, d3) -> (d0, d1, 0, 0)>], iterator_types = ["parallel", "parallel", "reduction", "reduction"]} ins(%a : tensor<1x2x4x4xf32>) outs(%i1 : tensor<1x2x1x1xf32>) {
+  ^bb0(%v: f32, %o: f32):
+    %s = math.exp %v : f32
+    %t = arith.addf %o, %s : f32
+    linalg.yield %t : f32
+  } -> tensor<1x2x1x1xf32>
+  // CHECK: tensor<1x2x1x1xf32>, tensor<2x2x1x1xf32>
+  %c = linalg.conv_2d_nchw_fchw {dlas.layer = "c"} ins(%b, %w1 : tensor<1x2x1x1xf32>, tensor<2x2x1x1xf32>) outs(%i1 : tensor<1x2x1x1xf32>) -> tensor<1x2x1x1xf32>
+  %d = linalg.conv_2d_nchw_fchw {dlas.layer = "padded"} ins(%x, %w0 : tensor<1x1x4x4xf32>, tensor<2x1x1x1xf32>) outs(%i : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  %window = tensor.empty() : tensor<2x2xf32>
+  %e2 = tensor.empty() : tensor<1x2x3x3xf32>
+  %i2 = linalg.fill ins(%one : f32) outs(%e2 : tensor<1x2x3x3xf32>) -> tensor<1x2x3x3xf32>
+  %p = linalg.pooling_nchw_max {dlas.layer = "pool"} ins(%d, %window : tensor<1x2x4x4xf32>, tensor<2x2xf32>) outs(%i2 : tensor<1x2x3x3xf32>) -> tensor<1x2x3x3xf32>
+  %q = tensor.pad %p low[0, 0, 1, 1] high[0, 0, 1, 1] {
+  ^bb0(%a0: index, %a1: index, %a2: index, %a3: index):
+    tensor.yield %zero : f32
+  } : tensor<1x2x3x3xf32> to tensor<1x2x5x5xf32>
+  %e3 = tensor.empty() : tensor<1x2x5x5xf32>
+  %i3 = linalg.fill ins(%zero : f32) outs(%e3 : tensor<1x2x5x5xf32>) -> tensor<1x2x5x5xf32>
+  // CHECK: tensor<1x2x5x5xf32>, tensor<2x2x1x1xf32>
+  %r = linalg.conv_2d_nchw_fchw {dlas.layer = "r"} ins(%q, %w1 : tensor<1x2x5x5xf32>, tensor<2x2x1x1xf32>) outs(%i3 : tensor<1x2x5x5xf32>) -> tensor<1x2x5x5xf32>
+  %f = linalg.conv_2d_nchw_fchw {dlas.layer = "started"} ins(%x, %w0 : tensor<1x1x4x4xf32>, tensor<2x1x1x1xf32>) outs(%y : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  // CHECK: tensor<1x2x4x4xf32>, tensor<2x2x1x1xf32>
+  %g = linalg.conv_2d_nchw_fchw {dlas.layer = "g"} ins(%f, %w1 : tensor<1x2x4x4xf32>, tensor<2x2x1x1xf32>) outs(%i : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
+  return %c, %r, %g : tensor<1x2x1x1xf32>, tensor<1x2x5x5xf32>, tensor<1x2x4x4xf32>
 }
