@@ -19,7 +19,16 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 
 from dlas.benchmarks import PEERS, BenchReport, Row, bench
-from dlas.benchmarks.layers import geometric_means, grid, layer_table, main, reasons
+from dlas.benchmarks.layers import (
+    SPARSE_SHAPES,
+    LayerShape,
+    geometric_means,
+    grid,
+    layer_table,
+    main,
+    reasons,
+    sparsity_means,
+)
 from dlas.benchmarks.onnx_reference import random_inputs, reference_outputs
 from dlas.benchmarks.process import WorkerError, WorkerProcess
 from dlas.benchmarks.report import host, versions
@@ -238,8 +247,19 @@ def test_layer_grid() -> None:
     specs = grid()
     assert len(specs) == 35 and len(set(specs)) == 35
     assert specs[0] == "layer:c=32,h=32,groups=1"
-    assert grid([(64, 16)], [4], depth=4) == ["layer:c=64,h=16,groups=4,depth=4"]
-    assert all(resolve(spec).kind == "zoo" for spec in specs)
+    assert grid([LayerShape(64, 16)], [4], depth=4) == ["layer:c=64,h=16,groups=4,depth=4"]
+    shape = LayerShape.parse("64-96@16k1s2")
+    rest = "h=16,groups=2,c_out=96,k=1,stride=2"
+    assert grid([shape], [2, 64], sparsity=[0.0, 0.9]) == [f"layer:c=64,{rest}", f"layer:c=64,{rest},sparsity=0.9"]
+    assert LayerShape.parse("64@16", stride=2) == LayerShape(64, 16, stride=2)
+    assert all(resolve(spec).kind == "zoo" for spec in specs + grid(SPARSE_SHAPES, [1], sparsity=[0.8]))
+
+
+def test_sparsity_means() -> None:
+    model = "layer:c=8,h=4,groups=1,sparsity=0.9"
+    rows = [Row(model, "dlas", 1, 2.0), Row(model, "torch", 1, 9.0), Row(model, "openvino", 1, 7.0)]
+    rows.append(Row(model.replace("h=4", "h=16"), "dlas", 1, 1.0))
+    assert sparsity_means(BenchReport({}, {}, tuple(rows))) == {"0.9": (3.5, 1)}
 
 
 def test_layer_table_and_geometric_means(report: BenchReport) -> None:
@@ -256,6 +276,12 @@ def test_layers_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert code == 0 and "c=8,h=4,groups=2" in capsys.readouterr().out
     data = json.loads(path.read_text())
     assert data["rows"][0]["status"] == "ok" and data["geometric_means"] == {}
+
+
+def test_layers_command_refuses_shapes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--shapes", "64@16@2"])
+    assert "'64@16@2' is not C[-C_OUT]@H[kK][sS]" in capsys.readouterr().err
 
 
 def test_layers_command_refuses_an_unknown_peer(capsys: pytest.CaptureFixture[str]) -> None:

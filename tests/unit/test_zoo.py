@@ -99,7 +99,11 @@ def test_wrong_specs_name_what_is_known(spec: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [("layer,c=30,groups=4", "groups=4 does not divide the 30 channels"), ("layer,k=2", "k must be odd")],
+    [
+        ("layer,c=30,groups=4", "groups=4 does not divide the 30 channels"),
+        ("layer,c=32,c_out=30,groups=4", "groups=4 does not divide the 30 channels"),
+        ("layer,k=2", "k must be odd"),
+    ],
 )
 def test_impossible_layers_are_refused(spec: str, message: str) -> None:
     for given in (spec, f"zoo:{spec}"):
@@ -126,6 +130,12 @@ def test_layer_chain() -> None:
 def test_layer_stride_and_pointwise() -> None:
     module, (x,) = zoo.build("layer:c=8,h=6,k=1,stride=2")
     assert module(x).shape == (1, 8, 3, 3)
+
+
+def test_layer_channels_out() -> None:
+    module, (x,) = zoo.build("layer:c=8,c_out=12,h=6,groups=2,depth=2")
+    assert [(m.in_channels, m.out_channels) for m in module if isinstance(m, nn.Conv2d)] == [(8, 12), (12, 12)]
+    assert module(x).shape == (1, 12, 6, 6)
 
 
 def test_module_is_ready_for_inference() -> None:

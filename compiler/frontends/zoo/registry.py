@@ -125,7 +125,7 @@ def _bert(values: Values) -> nn.Module:
 
 
 def _layer(values: Values) -> nn.Module:
-    return layer.ConvLayers(*(values[key] for key in ("c", "k", "stride", "depth", "groups")))
+    return layer.ConvLayers(*(values[key] for key in ("c", "k", "stride", "depth", "groups", "c_out")))
 
 
 def _model(
@@ -188,7 +188,8 @@ MODELS: dict[str, ZooModel] = {
             "conv kxk (padding k // 2, bias) and ReLU on c x h x h features, depth times",
             _layer,
             _features,
-            c=Key(64, "channels in and out", _integer(1, 8192)),
+            c=Key(64, "channels in", _integer(1, 8192)),
+            c_out=Key(0, "channels out, 0: as many as in", _integer(0, 8192)),
             h=Key(16, "height and width of the features", _integer(1, 4096)),
             groups=_groups("S", None),
             k=Key(3, "kernel size, odd", _integer(1, 31)),
