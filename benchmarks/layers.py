@@ -18,7 +18,7 @@ from rich.text import Text
 
 from dlas.errors import DlasError
 
-from .peers import PEERS
+from .peers import DENSE_PEERS
 from .report import OURS, BenchReport
 from .runner import bench
 
@@ -74,7 +74,7 @@ SETS = {"dense": SHAPES, "sparse": SPARSE_SHAPES}
 
 GROUPS = (1, 2, 4, 8, 16)
 
-DEFAULT_PEERS = tuple(name for name in PEERS if name != "torch.compile")
+DEFAULT_PEERS = tuple(name for name in DENSE_PEERS if name != "torch.compile")
 """All but torch.compile: Inductor calls the library that eager calls for a single convolution, and takes minutes."""
 
 

@@ -26,7 +26,7 @@ from dlas.errors import ArtifactError, DlasError, UsageError
 
 from . import network_plots
 from .network_report import NETWORKS, KernelClass, Network, NetworkReport, kernel_classes, markdown
-from .peers import PEERS
+from .peers import DENSE_PEERS, PEERS
 from .process import WorkerError, WorkerProcess
 from .report import OURS, BenchReport, host, versions
 from .runner import BUILD_TIMEOUT_S, Progress, bench, make_plan
@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="MODEL",
         help="zoo:NAME[,key=value...], .onnx and .pt2 files (default: the whole table)",
     )
-    others = ",".join(peer for peer in PEERS if peer != OURS)
+    others = ",".join(peer for peer in DENSE_PEERS if peer != OURS)
     parser.add_argument("--peers", default=others, help="comma-separated, beside dlas (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads per peer (default: %(default)s)")
     parser.add_argument("--runs", type=int, default=50, help="timed calls per row, at least (default: %(default)s)")

@@ -14,7 +14,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dlas import errors
+
 REASON_LENGTH = 200
+
+_ELSEWHERE = """
+import runpy, sys, types
+for name, path in zip(("dlas", "dlas.benchmarks"), sys.argv[1:]):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [path]
+runpy.run_module("dlas.benchmarks.worker", run_name="__main__")
+"""
+"""Runs the worker in a Python that has neither this package nor what its other modules import."""
 
 
 class WorkerError(Exception):
@@ -31,16 +42,21 @@ class WorkerProcess:
     A stopped process cannot spin: the idle thread pools of one engine would take cores from the one under measurement.
     """
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    def __init__(self, environment: Mapping[str, str], log: Path, interpreter: str = sys.executable) -> None:
         self._log = log
+        if interpreter == sys.executable:
+            command = ["-m", "dlas.benchmarks.worker"]
+            paths = {"PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)}
+        else:
+            command = ["-c", _ELSEWHERE, str(Path(errors.__file__).parent), str(Path(__file__).parent)]
+            paths = {"PYTHONPATH": ""}
         with log.open("wb") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dlas.benchmarks.worker"],
+                [interpreter, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **environment, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+                env={**os.environ, **environment, **paths, "PYTHONSAFEPATH": "1"},
                 start_new_session=True,
             )
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from dlas.errors import UsageError
 
-from .peers import PEERS
+from .peers import DENSE_PEERS, PEERS
 from .process import WorkerError, WorkerProcess
 from .report import BenchReport, Row, host, versions
 from .source import Source, load_arrays, max_relative_error, resolve
@@ -137,7 +137,7 @@ class _Builder:
 
 def bench(
     models: Sequence[str],
-    peers: Sequence[str] = tuple(PEERS),
+    peers: Sequence[str] = DENSE_PEERS,
     *,
     threads: int = 1,
     runs: int = 50,
@@ -224,9 +224,8 @@ def _bench_model(plan: _Plan, source: Source, folder: Path, builder: _Builder, s
 
 def _build(entry: _Entry, source: Source, builder: _Builder) -> None:
     peer = PEERS[entry.peer]
-    missing = peer.missing()
-    if missing:
-        entry.fail(f"not installed (pip install {' '.join(missing)})")
+    if peer.missing():
+        entry.fail(f"not installed ({peer.remedy()})")
         return
     if source.kind not in peer.kinds:
         entry.fail(f"takes no {source.kind} model")
@@ -240,7 +239,9 @@ def _build(entry: _Entry, source: Source, builder: _Builder) -> None:
 def _prepare(entry: _Entry, plan: _Plan, source: Source, folder: Path) -> None:
     if entry.reason is not None:
         return
-    entry.process = WorkerProcess(PEERS[entry.peer].environment(plan.threads), folder / f"{entry.peer}.log")
+    peer = PEERS[entry.peer]
+    log = folder / f"{entry.peer}.log"
+    entry.process = WorkerProcess(peer.environment(plan.threads), log, peer.python())
     try:
         entry.process.request("open", timeout_s=ANSWER_S, **plan.opening(source, folder))
         answer = entry.process.request("prepare", timeout_s=BUILD_TIMEOUT_S, peer=entry.peer)

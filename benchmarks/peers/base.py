@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -37,6 +38,16 @@ class Peer(ABC):
     def missing(cls) -> list[str]:
         """The distributions that are not installed."""
         return [package for module, package in cls.requires.items() if not _importable(module)]
+
+    @classmethod
+    def remedy(cls) -> str:
+        """What to do about what is missing."""
+        return f"pip install {' '.join(cls.missing())}"
+
+    @classmethod
+    def python(cls) -> str:
+        """The Python that runs the model, in which this package is found but its dependencies need not be."""
+        return sys.executable
 
     @classmethod
     def environment(cls, threads: int) -> dict[str, str]:

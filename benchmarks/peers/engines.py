@@ -1,7 +1,9 @@
-"""Inference engines that load an exchange format: onnxruntime, OpenVINO, LiteRT."""
+"""Inference engines that load an exchange format: onnxruntime, OpenVINO, DeepSparse, LiteRT."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from typing import Any, ClassVar
 
 import numpy as np
@@ -75,6 +77,51 @@ class OpenVino(Peer):
     def run(self) -> Any:
         self.request.infer()
         return [self.request.get_output_tensor(index).data for index in self.outputs]
+
+
+class DeepSparse(Peer):
+    """DeepSparse on the ONNX export: the engine for pruned weights. Its last release pins old versions of what others
+    need, so it lives in an environment of its own."""
+
+    name = "deepsparse"
+    requires: ClassVar = {"deepsparse": "deepsparse"}
+    needs_onnx = True
+    variable: ClassVar = "DLAS_DEEPSPARSE_PYTHON"
+
+    @classmethod
+    def missing(cls) -> list[str]:
+        find = "import importlib.util, sys; sys.exit(importlib.util.find_spec('deepsparse') is None)"
+        try:
+            found = subprocess.run([cls.python(), "-c", find], capture_output=True, check=False).returncode == 0
+        except OSError:
+            found = False
+        return [] if found else ["deepsparse"]
+
+    @classmethod
+    def remedy(cls) -> str:
+        return f"pip install deepsparse in an environment of its own, and set {cls.variable} to its python"
+
+    @classmethod
+    def python(cls) -> str:
+        return os.environ.get(cls.variable) or super().python()
+
+    @classmethod
+    def environment(cls, threads: int) -> dict[str, str]:
+        return {**super().environment(threads), "NM_DISABLE_ANALYTICS": "1"}
+
+    def prepare(self, case: Case) -> None:
+        import deepsparse
+
+        self.inputs = [np.ascontiguousarray(x) for x in case.load_inputs()]
+        with self.compiling():
+            batch = self.inputs[0].shape[0]
+            self.engine = deepsparse.Engine(str(case.onnx_path), batch_size=batch, num_cores=case.threads)
+
+    def run(self) -> Any:
+        return self.engine.run(self.inputs)
+
+    def call(self) -> Any:
+        return self.engine.run(self.inputs, val_inp=False)
 
 
 class LiteRt(Peer):

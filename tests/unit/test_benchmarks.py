@@ -103,9 +103,30 @@ def test_host_and_versions() -> None:
 
 
 def test_registry_has_every_peer() -> None:
-    names = ["dlas", "torch", "torch.compile", "onnxruntime", "openvino", "iree", "tvm", "litert"]
+    names = ["dlas", "torch", "torch.compile", "onnxruntime", "openvino", "iree", "tvm", "litert", "deepsparse"]
     assert list(PEERS) == names
     assert all(peer.environment(3)["OMP_NUM_THREADS"] == "3" for peer in PEERS.values())
+
+
+def test_a_peer_in_a_python_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bare interpreter with numpy stands for the environment; the engine is a module that doubles its input."""
+    package = tmp_path / "deepsparse.py"
+    package.write_text(
+        "class Engine:\n"
+        "    def __init__(self, path, batch_size, num_cores): self.size = batch_size, num_cores\n"
+        "    def run(self, inputs, val_inp=True): return [inputs[0] * 2]\n"
+    )
+    python = tmp_path / "python"
+    paths = f"{tmp_path}{os.pathsep}{Path(np.__file__).parents[1]}"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={paths} exec {sys._base_executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setenv("DLAS_DEEPSPARSE_PYTHON", str(python))
+    row = bench([TINY], ["deepsparse"], runs=10).rows[0]
+    assert row.status.startswith("wrong") and row.median_ms is not None and row.max_rel_err is not None
+    for name in ("", str(tmp_path / "none")):
+        monkeypatch.setenv("DLAS_DEEPSPARSE_PYTHON", name)
+        row = bench([TINY], ["deepsparse"]).rows[0]
+        assert row.status.startswith("not installed (pip install deepsparse in an environment of its own")
 
 
 @pytest.mark.parametrize(
