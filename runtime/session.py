@@ -13,14 +13,11 @@ import numpy as np
 
 from dlas.errors import ArtifactError, DlasError
 from dlas.runtime import profile as profiling
-from dlas.runtime.artifact import Artifact, TensorSpec, check_vmfb
+from dlas.runtime.artifact import ALIGNMENT, Artifact, TensorSpec, aligned_memory, check_vmfb, is_aligned
 from dlas.runtime.benchmark import BenchmarkReport, measure
 from dlas.runtime.devices import INLINE, Device, check_host, instance, open_device
 from dlas.runtime.tensors import ELEMENT_TYPES, check_inputs, first_line, is_torch_tensor, to_torch
 from dlas.runtime.work import threads_pay_off
-
-ALIGNMENT = 64
-"""Bytes: generated code reads its arguments with aligned vector loads of this size."""
 
 _COPY_BELOW = 128 * 1024
 """Bytes under which copying an input or an output costs less than sharing its memory would."""
@@ -160,10 +157,8 @@ class Session:
 
     def _allocate_staging(self, position: int) -> tuple[np.ndarray, rt.HalBufferView]:
         spec = self.artifact.inputs[position]
-        memory = np.empty(spec.nbytes + ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % ALIGNMENT
         # One byte at least: a buffer of none has no address to import. The view's shape says that it is empty.
-        data = memory[start : start + max(spec.nbytes, 1)]
+        data = aligned_memory(max(spec.nbytes, 1))
         buffer = self.device.hal.allocator.import_host_allocation(data, _HOST_MEMORY, _HOST_USAGE)
         view = rt.HalBufferView(buffer, spec.shape, self._input_types[position][1])
         array = data[: spec.nbytes].view(self._input_dtypes[position]).reshape(spec.shape)
@@ -250,7 +245,9 @@ def _load_module(artifact: Artifact, device: Device, where: str) -> tuple[rt.VmC
     if device.is_local:
         check_host(artifact.target)
     try:
-        module = rt.VmModule.copy_buffer(instance(), artifact.vmfb)
+        # In place where it can be: the weights are most of the memory that a session holds.
+        make = rt.VmModule.wrap_buffer if is_aligned(artifact.vmfb) else rt.VmModule.copy_buffer
+        module = make(instance(), artifact.vmfb)
     except (RuntimeError, ValueError) as error:
         raise ArtifactError(f"truncated or damaged module: {first_line(error)}", where=where) from error
     if artifact.function not in module.function_names:

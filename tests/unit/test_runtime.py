@@ -410,6 +410,40 @@ def test_peak_memory() -> None:
     assert 4 * megabyte <= peak <= 5 * megabyte  # two inputs, a temporary, the output
 
 
+def test_weights_of_a_loaded_file_are_in_memory_once(tmp_path: Path) -> None:
+    """The session uses the artifact's own memory, and keeps it; other bytes are copied to where they are aligned."""
+    weights = np.random.default_rng(0).standard_normal((1 << 22,)).astype(np.float32)  # 16 MB
+    text = f"""
+        func.func @main(%x: tensor<{weights.size}xf32>) -> tensor<{weights.size}xf32> {{
+          %w = arith.constant dense<"0x{weights.tobytes().hex()}"> : tensor<{weights.size}xf32>
+          %0 = arith.addf %x, %w : tensor<{weights.size}xf32>
+          return %0 : tensor<{weights.size}xf32>
+        }}"""
+    kind = [((weights.size,), "float32")]
+    made = artifact(text, kind, kind)
+    path = made.save(tmp_path / "m.vmfb")
+    script = """
+        import os, sys
+        from dlas.runtime import load
+        resident = lambda: int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGESIZE")
+        before = resident()
+        session = load(sys.argv[1], "local-sync")
+        grown = resident() - before
+        assert grown < 1.5 * (1 << 24), grown
+    """
+    if sys.platform == "linux":
+        subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(path)], check=True, timeout=120)
+    loaded = Artifact.load(path)
+    assert loaded.vmfb == made.vmfb
+    session = load(loaded, "local-sync")
+    del loaded.vmfb
+    gc.collect()
+    x = np.ones(weights.size, np.float32)
+    np.testing.assert_array_equal(session(x), weights + 1)
+    shifted = memoryview(b"." + made.vmfb)[1:]
+    np.testing.assert_array_equal(load(replace(made, vmfb=shifted), "local-sync")(x), weights + 1)
+
+
 # Parameters beside the module
 
 
