@@ -192,8 +192,8 @@ def _read_aligned(path: Path) -> memoryview:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         memory = aligned_memory(size)
-        read = file.readinto(memory)  # less than size only if somebody truncates it now
-    return memoryview(memory)[:read].toreadonly()
+        read = file.readinto(memory.data)  # less than size only if somebody truncates it now
+    return memory.data[:read].toreadonly()
 
 
 def aligned_memory(size: int) -> np.ndarray:
