@@ -33,6 +33,7 @@ from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
 from dlas.passes.planar import Phases, Planar, PlanarGeometry, reads_in_place
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
+from dlas.passes.sparse_linear_kernels import RowTiles
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
 Root = ConvSite | WindowSite | ReduceSite | MatmulSite | ShuffleSite
@@ -92,6 +93,7 @@ class _Rewriter:
         self.planes: dict[ir.Value, ir.Value] = {}  # [N, C, 1, 1] values that exist as [N, C/B, B]
         self.planar: dict[ir.Value, Planar] = {}  # values that exist (also) in the planar layout
         self.phases: dict[tuple[ir.Value, Phases], ir.Value] = {}
+        self.rows: dict[tuple[ir.Value, RowTiles], ir.Value] = {}  # matrices with their rows in lanes
         # The hash of an operation depends on its operands: no operand of an op in a dict changes before the last step.
         self.replaced: list[tuple[ir.Value, ir.Value]] = []
         self.claimed: dict[ir.Operation, _Group] = {}
@@ -295,6 +297,9 @@ class _Rewriter:
 
     def _matmul_group(self, op: ir.Operation) -> _Group | None:
         site = MatmulSite.analyze(op)
+        chosen = self.graph.chosen(op)
+        if chosen is not None and chosen.choice is not None and isinstance(site, MatmulSite):
+            return self._grow(site, chosen.choice, op, NCHW)
         choice = site if isinstance(site, Refusal) else self.config.policy.matmul(site.m, site.n, site.k)
         if isinstance(site, Refusal) or isinstance(choice, Refusal):
             assert isinstance(choice, Refusal)
@@ -477,8 +482,23 @@ class _Rewriter:
         }
         epilogue = Epilogue(group.epilogue, site.result, full_plain=list(full))
         results = [ResultSpec(value) for value in group.results]
-        new = self.emitter.matmul(site, group.choice, layer, epilogue, results)
+        if group.choice.schedule == "sparse_matmul":
+            packed = self._packed_rows(site.data, group.choice)
+            new = self.emitter.sparse_matmul(site, packed, group.choice, layer, epilogue, results)
+        elif group.choice.schedule == "sparse_matvec":
+            new = self.emitter.sparse_matvec(site, group.choice, layer, epilogue, results)
+        else:
+            new = self.emitter.matmul(site, group.choice, layer, epilogue, results)
         self.replaced += zip((result.value for result in results), new, strict=True)
+
+    def _packed_rows(self, value: ir.Value, choice: Choice) -> ir.Value:
+        """The rows of a matrix in lanes, for the sparse products that read it."""
+        m, k = ir.ShapedType(value.type).shape
+        tiles = RowTiles(m, choice.knobs["vectors"], self.config.block)
+        if (value, tiles) not in self.rows:
+            plain = self.config.policy.plain("rows", m, k)
+            self.rows[value, tiles] = self.emitter.pack_rows(value, tiles, plain, "")
+        return self.rows[value, tiles]
 
     def _emit_reduce(self, site: ReduceSite, choice: Choice, layer: str) -> None:
         plane = self.emitter.reduce(self._blocked(site.data), site.combine, site.init, choice, layer)

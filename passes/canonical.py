@@ -20,8 +20,8 @@
 - Pooling is ``linalg.pooling_nchw_*``; means are generics with reduction loops.
 - Every linalg operation has the attribute ``dlas.layer``: the source layer's name. An epilogue has its convolution's.
 - Channels whose weights are zero, and that are zero where they are read, are gone (:mod:`dlas.passes.shrink_channels`).
-- Weights of convolutions with zeros are ``sparse_tensor`` CSR, and ``dlas.sparse`` names the algorithm
-  (:mod:`dlas.passes.sparse_weights`).
+- Weights of convolutions and linear layers with zeros are ``sparse_tensor`` CSR, and ``dlas.sparse`` names the
+  algorithm (:mod:`dlas.passes.sparse_weights`).
 - Small and large constants alike are ``DenseElementsAttr`` (readable through numpy: :mod:`dlas.passes.constants`).
 """
 

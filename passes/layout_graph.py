@@ -16,11 +16,12 @@ from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite
 from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.generics import defining_op, layer_of, shape_of
 from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation, LayoutOp, LayoutProblem, blocked
+from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Grid, Refusal
 from dlas.passes.sparse_weights import SPARSE
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
-Site = ConvSite | WindowSite | ReduceSite | Elementwise | ConcatSite | ShuffleSite
+Site = ConvSite | WindowSite | ReduceSite | Elementwise | ConcatSite | ShuffleSite | MatmulSite
 _THROUGH = ("tensor.pad", "tensor.expand_shape", "tensor.collapse_shape")
 
 
@@ -38,6 +39,9 @@ class LayoutPolicy(Protocol):
 
     def matmul(self, m: int, n: int, k: int) -> Choice | Refusal:
         """The schedule of ``[m, k] x [k, n]``."""
+
+    def matmul_ways(self, m: int, n: int, k: int, nonzeros: int) -> Sequence[Implementation] | Refusal:
+        """The ways to compute it with so many non-zero weights, the dense one first; or why it is the only one."""
 
     def plain(self, kind: str, height: int, width: int) -> Choice:
         """The schedule of a kernel without multiply-accumulates."""
@@ -108,6 +112,8 @@ class LayoutGraph:
             self._add_conv(op)
         elif op.name in POOL_OPS:
             self._add_pool(op)
+        elif op.name == "linalg.matmul":
+            self._add_matmul(op)
         elif op.name == "tensor.concat":
             self._add_concat(op)
         elif op.name == "tensor.collapse_shape":
@@ -129,6 +135,17 @@ class LayoutGraph:
                 ways.append(sparse)
                 self.sparse.append((op, site))
         self._node(op, site, [site.data], site.result, ways)
+
+    def _add_matmul(self, op: ir.Operation) -> None:
+        """A product by pruned weights; it has a choice of kernels, though not of layouts."""
+        if SPARSE not in op.attributes or op.attributes[SPARSE].value != "direct":
+            return
+        site = MatmulSite.analyze(op)
+        if isinstance(site, Refusal):
+            return
+        ways = self.policy.matmul_ways(site.m, site.n, site.k, int(np.count_nonzero(site.weights)))
+        if not isinstance(ways, Refusal):
+            self._node(op, site, [], None, ways)
 
     def _add_pool(self, op: ir.Operation) -> None:
         site = WindowSite.analyze(op)

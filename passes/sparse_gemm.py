@@ -1,8 +1,11 @@
-"""``dlas-sparse-gemm``: convolutions with typed sparse weights as im2col and a product, for MLIR's sparsifier.
+"""``dlas-sparse-gemm``: layers with typed sparse weights as products with the CSR matrix, for MLIR's sparsifier.
 
     before: %y = linalg.conv_2d_nchw_fchw {dlas.sparse = "gemm"} ins(%x, expand(convert(%csr)))
     after:  columns[n, c, y, x, h, w] = x[n, c, h*s + y*d, w*s + x*d]                            (linalg.generic)
             out[n, k, p] += csr[k, j] * columns[n, j, p]             j = (c, y, x), p = (h, w)    (linalg.generic)
+
+    before: %y = linalg.matmul {dlas.sparse = "gemm"} ins(%x, transpose(convert(%csr)))
+    after:  out[m, n] += csr[n, k] * x[m, k]                                                      (linalg.generic)
 
 The product reads the CSR matrix itself, which is what MLIR's sparse passes (``sparsifier``) generate code for: the
 reference that our own kernels are tested against.
@@ -30,12 +33,12 @@ from dlas.passes.plan import Refusal
 from dlas.passes.registry import Note, Pass, register
 from dlas.passes.sparse_weights import SPARSE, csr_of
 
-_CONV = "linalg.conv_2d_nchw_fchw"
+_CONV, _MATMUL = "linalg.conv_2d_nchw_fchw", "linalg.matmul"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A convolution and the CSR matrix of its weights, ``[C_out, C_in * K_h * K_w]``."""
+    """A convolution or matrix product and the CSR matrix of its weights, ``[C_out, C_in * K_h * K_w]``."""
 
     op: Any
     csr: Any
@@ -48,7 +51,7 @@ class Plan:
         assemble = csr_of(op.operands[1])
         if assemble is None or SPARSE not in op.attributes or op.attributes[SPARSE].value != "gemm":
             return None
-        if op.name != _CONV:
+        if op.name not in (_CONV, _MATMUL):
             return Refusal(f"{op.name} has groups: no product with one matrix")
         if min(*shape_of(op.operands[0]), *shape_of(op.results[0])) < 0:
             return Refusal("dynamic shapes")
@@ -62,19 +65,38 @@ class SparseGemm(Pass):
 
     def run(self, module: Any) -> list[Note]:
         notes = []
-        for op in walk(module, _CONV, "linalg.conv_2d_ngchw_gfchw", "linalg.depthwise_conv_2d_nchw_chw"):
+        for op in walk(module, _CONV, "linalg.conv_2d_ngchw_gfchw", "linalg.depthwise_conv_2d_nchw_chw", _MATMUL):
             plan = Plan.analyze(op)
             if isinstance(plan, Refusal):
                 notes.append(Note(self.name, layer_of(op), False, plan.reason))
             elif plan is not None:
                 layer = layer_of(op)
-                _rewrite(plan)
-                notes.append(Note(self.name, layer, True, "im2col and a product with the CSR matrix"))
+                if plan.op.name == _MATMUL:
+                    _rewrite_matmul(plan)
+                    notes.append(Note(self.name, layer, True, "a product with the CSR matrix"))
+                else:
+                    _rewrite_conv(plan)
+                    notes.append(Note(self.name, layer, True, "im2col and a product with the CSR matrix"))
         erase_dead(module)
         return notes
 
 
-def _rewrite(plan: Plan) -> None:
+def _rewrite_matmul(plan: Plan) -> None:
+    ir = bindings(plan.op)
+    op, data = plan.op, plan.op.operands[0]
+    with ir.InsertionPoint(op), op.location:
+        m, n, k = (ir.AffineExpr.get_dim(i) for i in range(3))
+        init = build_zero_init(op.results[0].type, layer_from=op)
+        product = _generic([plan.csr, data], init, [[n, k], [m, k], [m, n]], "ppr", _multiply_add)
+        copy_layer(op, product.owner)
+    replace(op, product)
+
+
+def _multiply_add(values: Sequence[Any]) -> Any:
+    return binary("arith.addf", values[2], binary("arith.mulf", values[0], values[1]))
+
+
+def _rewrite_conv(plan: Plan) -> None:
     ir = bindings(plan.op)
     op, data = plan.op, plan.op.operands[0]
     batch, c_in, _, _ = shape_of(data)
@@ -96,11 +118,7 @@ def _rewrite(plan: Plan) -> None:
         )
         n, k, j, p = (ir.AffineExpr.get_dim(i) for i in range(4))
         init = build_zero_init(tensor(batch, c_out, height * width), layer_from=op)
-
-        def multiply_add(values: Sequence[Any]) -> Any:
-            return binary("arith.addf", values[2], binary("arith.mulf", values[0], values[1]))
-
-        product = _generic([plan.csr, columns], init, [[k, j], [n, j, p], [n, k, p]], "pprp", multiply_add)
+        product = _generic([plan.csr, columns], init, [[k, j], [n, j, p], [n, k, p]], "pprp", _multiply_add)
         result = _reshape("tensor.expand_shape", product, tensor(batch, c_out, height, width), [[0], [1], [2, 3]])
         for made in (gathered, product):
             copy_layer(op, made.owner)

@@ -7,9 +7,17 @@
             %w = tensor.expand_shape %dense [[0], [1, 2, 3]] : ... into tensor<64x32x3x3xf32>
             %y = linalg.conv_2d_nchw_fchw {dlas.sparse = "direct"} ins(%x, %w : ...)
 
+    before: %w = arith.constant dense<...> : tensor<32x64xf32>
+            %y = linalg.matmul ins(%x, %w : ...)
+    after:  %csr = sparse_tensor.assemble (%positions, %coordinates), %values : ... to tensor<64x32xf32, #CSR>
+            %dense = sparse_tensor.convert %csr : tensor<64x32xf32, #CSR> to tensor<64x32xf32>
+            %w = linalg.transpose ins(%dense : tensor<64x32xf32>) outs(...) permutation = [1, 0]
+            %y = linalg.matmul {dlas.sparse = "direct"} ins(%x, %w : ...)
+
 ``#CSR`` is ``[C_out, C_PG * K_h * K_w]``, rows dense and columns compressed, with i32 positions and coordinates; a
-weight is stored unless it is zero. ``dlas.sparse`` names the algorithm: ``direct``, which the planar kernels of
-:mod:`dlas.passes.sparse_kernels` implement, or ``gemm``, im2col and a product with the matrix, which
+weight is stored unless it is zero. So rows are outputs: of a linear layer's ``[K, N]`` it is the transpose.
+``dlas.sparse`` names the algorithm: ``direct``, which the kernels of :mod:`dlas.passes.sparse_kernels` and
+:mod:`dlas.passes.sparse_linear_kernels` implement, or ``gemm``, im2col and a product with the matrix, which
 :mod:`dlas.passes.sparse_gemm` makes for MLIR's sparsifier. The type says how weights can be stored; whether a kernel
 walks them or multiplies the zeros is decided by the layout assignment. Weights of which more than ``share`` are not
 zero are refused.
@@ -31,7 +39,7 @@ from dlas.passes.plan import Refusal
 from dlas.passes.registry import Note, Pass, register
 
 SPARSE = "dlas.sparse"
-"""The discardable attribute with the algorithm of a sparse convolution."""
+"""The discardable attribute with the algorithm of a sparse convolution or linear layer."""
 
 ALGORITHMS = ("direct", "gemm")
 
@@ -43,15 +51,17 @@ _ROWS = {
     "linalg.conv_2d_ngchw_gfchw": 2,
     "linalg.depthwise_conv_2d_nchw_chw": 1,
 }
+_MATMUL = "linalg.matmul"
+_MATMUL_MAPS = ("(d0, d1, d2) -> (d0, d2)", "(d0, d1, d2) -> (d2, d1)", "(d0, d1, d2) -> (d0, d1)")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A convolution whose weights are to be typed.
+    """A convolution or matrix product whose weights are to be typed.
 
     Attributes:
-        op: the convolution.
-        matrix: its weights, ``[C_out, C_PG * K_h * K_w]``.
+        op: the convolution or product.
+        matrix: its weights, ``[C_out, C_PG * K_h * K_w]`` or ``[N, K]``.
     """
 
     op: Any
@@ -68,6 +78,11 @@ class Plan:
         nonzeros = np.count_nonzero(weights) / weights.size
         if nonzeros > share:
             return Refusal(f"{nonzeros:.0%} of the weights are not zero")
+        if op.name == _MATMUL:
+            maps = op.attributes.get("indexing_maps", None)
+            if maps is not None and tuple(str(attr.value) for attr in maps) != _MATMUL_MAPS:
+                return Refusal("transposed or broadcast operands")
+            return cls(op, np.ascontiguousarray(weights.T))
         rows = int(np.prod(weights.shape[: _ROWS[op.name]]))
         return cls(op, weights.reshape(rows, -1))
 
@@ -93,7 +108,7 @@ class TypeSparseWeights(Pass):
 
     def run(self, module: Any) -> list[Note]:
         notes = []
-        for op in walk(module, *_ROWS):
+        for op in walk(module, *_ROWS, _MATMUL):
             plan = Plan.analyze(op, self.share)
             if isinstance(plan, Refusal):
                 notes.append(Note(self.name, layer_of(op), False, plan.reason))
@@ -118,7 +133,10 @@ class TypeSparseWeights(Pass):
             values = make_constant(plan.matrix[rows, columns], element)
             csr = _create(ir, "sparse_tensor.assemble", _csr_type(ir, shape, element), [*parts, values])
             dense = _create(ir, "sparse_tensor.convert", ir.RankedTensorType.get(shape, element), [csr])
-            op.operands[1] = _expand(ir, dense, weights.type, _ROWS[op.name])
+            if op.name == _MATMUL:
+                op.operands[1] = _transpose(ir, dense, weights.type)
+            else:
+                op.operands[1] = _expand(ir, dense, weights.type, _ROWS[op.name])
         op.attributes[SPARSE] = ir.StringAttr.get(self.algorithm, context=op.context)
         return len(rows)
 
@@ -130,25 +148,27 @@ class DensifySparseWeights(Pass):
 
     def run(self, module: Any) -> list[Note]:
         notes = []
-        for op in walk(module, *_ROWS):
+        for op in walk(module, *_ROWS, _MATMUL):
             matrix = stored_matrix(op.operands[1])
             if matrix is None:
                 continue
             shape = shape_of(op.operands[1])
+            weights = matrix.T if op.name == _MATMUL else matrix.reshape(shape)
             with bindings(op).InsertionPoint(op), op.location:
-                op.operands[1] = make_constant(matrix.reshape(shape), element_type(op.operands[1]))
+                op.operands[1] = make_constant(weights, element_type(op.operands[1]))
             notes.append(Note(self.name, layer_of(op), True, f"dense {'x'.join(map(str, shape))}"))
         erase_dead(module)
         return notes
 
 
 def csr_of(weights: Any) -> Any | None:
-    """The ``sparse_tensor.assemble`` that the weights of a convolution come from, None where they are dense."""
-    for name in ("tensor.expand_shape", "sparse_tensor.convert", "sparse_tensor.assemble"):
+    """The ``sparse_tensor.assemble`` that the weights of an op come from, None where they are dense."""
+    shaped = ("tensor.expand_shape", "linalg.transpose")
+    for names in (shaped, ("sparse_tensor.convert",), ("sparse_tensor.assemble",)):
         op = defining_op(weights)
-        if op is None or op.name != name:
+        if op is None or op.name not in names:
             return None
-        if name != "sparse_tensor.assemble":
+        if op.name != "sparse_tensor.assemble":
             weights = op.operands[0]
     return op
 
@@ -173,6 +193,22 @@ def _create(ir: Any, name: str, result: Any, operands: list[Any]) -> Any:
 
 def _csr_type(ir: Any, shape: list[int], element: Any) -> Any:
     return ir.RankedTensorType.get(shape, element, ir.Attribute.parse(CSR))
+
+
+def _transpose(ir: Any, matrix: Any, type: Any) -> Any:
+    empty = ir.Operation.create("tensor.empty", results=[type]).result
+    op = ir.Operation.create(
+        "linalg.transpose",
+        results=[type],
+        operands=[matrix, empty],
+        attributes={"permutation": ir.DenseI64ArrayAttr.get([1, 0])},
+        regions=1,
+    )
+    element = ir.ShapedType(type).element_type
+    block = ir.Block.create_at_start(op.regions[0], [element, element], [op.location] * 2)
+    with ir.InsertionPoint(block):
+        ir.Operation.create("linalg.yield", operands=[block.arguments[0]])
+    return op.result
 
 
 def _expand(ir: Any, matrix: Any, type: Any, rows: int) -> Any:

@@ -28,6 +28,13 @@ from dlas.schedules.plain import PlainKnobs, elementwise, lane_shuffle, pad, red
 from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.sparse_conv import SparseConvKnobs
 from dlas.schedules.sparse_cost import sparse_tile
+from dlas.schedules.sparse_linear import (
+    SparseMatmulKnobs,
+    SparseMatvecKnobs,
+    dense_cycles,
+    matmul_tile,
+    matvec_tile,
+)
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
 from dlas.schedules.winograd_conv import (
     WinogradKnobs,
@@ -100,6 +107,17 @@ SCHEDULES: dict[str, Schedule] = {
         lambda knobs, extents: [],
         "convolutions of pruned weights by their non-zeros (CSR), on flattened padded planes",
     ),
+    "sparse_matvec": Schedule(
+        SparseMatvecKnobs,
+        lambda knobs, extents: [],
+        "linear layers of pruned weights by their non-zeros, for a row or a few",
+    ),
+    "sparse_matmul": Schedule(
+        SparseMatmulKnobs,
+        lambda knobs, extents: [],
+        "linear layers of pruned weights by their non-zeros, lanes on the rows",
+    ),
+    "pack_rows": Schedule(PlainKnobs, lambda knobs, extents: [], "rows side by side in lanes, for sparse_matmul"),
     "row_copy": Schedule(
         PlainKnobs,
         lambda knobs, extents: [],
@@ -322,6 +340,30 @@ class Rules:
         knobs = {"t_o": vectors * self.block, "rows": rows, "depth": depth}
         return Choice("matmul", knobs, f"{rows}x{vectors} accumulators of {self.block} lanes")
 
+    def matmul_ways(self, m: int, n: int, k: int, nonzeros: int) -> Sequence[Implementation] | Refusal:
+        """The ways to compute ``[m, k] x [k, n]`` with so many non-zero weights, the dense one first."""
+        share = nonzeros / (n * k)
+        if share > _SPARSE_SHARE:
+            return Refusal(f"{share:.0%} of the weights are not zero")
+        dense = self.matmul(m, n, k)
+        if isinstance(dense, Refusal):
+            return dense
+        problem = f"matmul {m}x{k}x{n}"
+        cycles = dense_cycles(self.unit, m, n, k, self.model)
+        ways = [(replace(dense, problem=problem), cycles)]
+        tiles = {"sparse_matvec": matvec_tile, "sparse_matmul": matmul_tile}
+        for name, make in tiles.items():
+            tile = make(self.unit, m, n, k, nonzeros, self.model)
+            if tile is not None:
+                reason = f"{share:.1%} of the weights are not zero: {tile.text}"
+                choice = Choice(name, tile.knobs, reason, f"{problem} nonzeros={nonzeros}")
+                ways.append((choice, tile.cycles * _SPARSE_MARGIN))
+        found = []
+        for choice, estimate in ways:
+            measured = self.measured.get(choice)
+            found.append(Implementation((), NCHW, estimate + costs.DISPATCH if measured is None else measured, choice))
+        return found
+
     def rows(self, rows: int, columns: int) -> Choice:
         """The schedule of a program along ``rows`` rows."""
         width = self._row_width(columns, _ROW_STEP)
@@ -364,6 +406,9 @@ class Rules:
             return Choice(
                 "pack_matrix", {"ow": 4 * self.block, "block": self.block}, "a matrix at a time, in registers"
             )
+        if kind == "rows":
+            reason = f"{self.block}x{self.block} transposes in registers"
+            return Choice("pack_rows", {"ow": self.block, "block": self.block}, reason)
         if kind in ("planar", "unplanar", "phases", "planes"):
             return Choice("row_copy", {"ow": self.block, "block": self.block}, "whole vectors of a row")
         if kind == "shuffle":

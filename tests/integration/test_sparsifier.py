@@ -20,35 +20,37 @@ from dlas.compiler.frontends import canonicalise, import_model  # noqa: E402
 from dlas.passes.registry import create, run_passes  # noqa: E402
 from dlas.schedules.rules import Rules  # noqa: E402
 
-_RANK = 4
 
-
-class _MemRef(ctypes.Structure):
+def _memref(rank: int) -> type[ctypes.Structure]:
     """The descriptor of a ranked memref, as MLIR's C interface passes it."""
-
-    _fields_ = [
+    fields: list[tuple[str, type]] = [
         ("allocated", ctypes.c_void_p),
         ("aligned", ctypes.c_void_p),
         ("offset", ctypes.c_int64),
-        ("sizes", ctypes.c_int64 * _RANK),
-        ("strides", ctypes.c_int64 * _RANK),
+        ("sizes", ctypes.c_int64 * rank),
+        ("strides", ctypes.c_int64 * rank),
     ]
+    return type("MemRef", (ctypes.Structure,), {"_fields_": fields})
 
 
-def _sparsified(conv: nn.Conv2d, x: torch.Tensor) -> np.ndarray:
-    """The convolution's result by ``sparsifier`` and MLIR's execution engine.
+def _sparsified_conv(conv: nn.Conv2d, x: torch.Tensor) -> np.ndarray:
+    """The convolution's result.
 
     The input is padded before: MLIR's padding copies by a function of a runtime library that is not in the wheel.
     """
+    (pad, _), bare = conv.padding, copy.copy(conv)
+    bare.padding = (0, 0)
+    return _sparsified(bare, nn.functional.pad(x, (pad, pad, pad, pad)))
+
+
+def _sparsified(layer: nn.Module, x: torch.Tensor) -> np.ndarray:
+    """A layer's result by ``sparsifier`` and MLIR's execution engine."""
     from torch_mlir import ir
     from torch_mlir._mlir_libs import _mlirRegisterEverything  # noqa: F401  (registers the passes)
     from torch_mlir.execution_engine import ExecutionEngine
     from torch_mlir.passmanager import PassManager
 
-    (pad, _), bare = conv.padding, copy.copy(conv)
-    bare.padding = (0, 0)
-    x = nn.functional.pad(x, (pad, pad, pad, pad))
-    module = canonicalise(import_model(bare, (x,))).parse()
+    module = canonicalise(import_model(layer, (x,))).parse()
     notes = run_passes(
         ["dlas-densify-sparse-weights", create("dlas-type-sparse-weights", {"algorithm": "gemm"}), "dlas-sparse-gemm"],
         module,
@@ -63,8 +65,8 @@ def _sparsified(conv: nn.Conv2d, x: torch.Tensor) -> np.ndarray:
     data = np.ascontiguousarray(x.numpy())
     strides = [stride // data.itemsize for stride in data.strides]
     pointer = data.ctypes.data
-    source = _MemRef(pointer, pointer, 0, (ctypes.c_int64 * _RANK)(*data.shape), (ctypes.c_int64 * _RANK)(*strides))
-    result = _MemRef()
+    memref, numbers = _memref(data.ndim), ctypes.c_int64 * data.ndim
+    source, result = memref(pointer, pointer, 0, numbers(*data.shape), numbers(*strides)), memref()
     engine.invoke("main", ctypes.pointer(ctypes.pointer(result)), ctypes.pointer(ctypes.pointer(source)))
     flat = ctypes.cast(result.aligned, ctypes.POINTER(ctypes.c_float))
     size = int(np.prod(list(result.sizes)))
@@ -92,8 +94,34 @@ def test_our_kernels_agree_with_the_sparsifier(case: tuple[int, ...], monkeypatc
         flat = conv.weight.flatten()
         flat[torch.randperm(flat.numel())[: round(share * flat.numel())]] = 0.0
     x = torch.randn(batch, c, height, width)
-    theirs = _sparsified(conv, x)
+    theirs = _sparsified_conv(conv, x)
     artifact = dlas.compile(conv, (x,))
     assert "sparse" in {record.kind for record in artifact.kernels}
     ours = dlas.load(artifact)(x.numpy())
     np.testing.assert_allclose(ours, theirs, atol=1e-5 * max(1.0, float(np.abs(theirs).max())))
+
+
+# rows, inputs, outputs, share of zeros
+LINEAR = [(1, 40, 24, 0.9), (3, 17, 11, 0.5), (20, 64, 16, 0.95), (2, 8, 8, 1.0)]
+
+
+@pytest.mark.parametrize("case", LINEAR)
+@pytest.mark.parametrize("schedule", ["sparse_matvec", "sparse_matmul"])
+def test_our_linear_kernels_agree_with_the_sparsifier(
+    case: tuple[int, int, int, float], schedule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Rules.matmul_ways
+    monkeypatch.setattr(
+        Rules, "matmul_ways", lambda *arguments: [way for way in ask(*arguments) if way.choice.schedule == schedule]
+    )
+    m, k, n, share = case
+    torch.manual_seed(m + n)
+    linear = nn.Linear(k, n, bias=False).eval()
+    with torch.no_grad():
+        flat = linear.weight.flatten()
+        flat[torch.randperm(flat.numel())[: round(share * flat.numel())]] = 0.0
+    x = torch.randn(m, k)
+    theirs = _sparsified(linear, x)
+    artifact = dlas.compile(linear, (x,))
+    assert [record.schedule for record in artifact.kernels if record.kind == "sparse"] == [schedule]
+    np.testing.assert_allclose(dlas.load(artifact)(x.numpy()), theirs, atol=1e-5)

@@ -20,7 +20,7 @@ def _model() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3)).eval()
 
 
-def _zeros(layer: nn.Conv2d) -> int:
+def _zeros(layer: nn.Conv2d | nn.Linear) -> int:
     return int((layer.weight == 0).sum())
 
 
@@ -78,14 +78,35 @@ def test_wrong_arguments(arguments: dict, message: str) -> None:
         dlas.prune(_model(), **arguments)
 
 
-def test_a_model_without_convolutions() -> None:
-    with pytest.raises(UsageError, match="no Conv2d"):
-        dlas.prune(nn.Linear(2, 2), 0.5)
+def test_linear_layers_are_pruned_with_the_convolutions() -> None:
+    model = nn.Sequential(*_model(), nn.Flatten(), nn.Linear(16, 40))
+    pruned = dlas.prune(model, 0.5)
+    assert sum(_zeros(pruned[index]) for index in (0, 2, 4)) == round(0.5 * (216 + 1152 + 640))
+    pruned = dlas.prune(model, 0.75, "layer")
+    assert [_zeros(pruned[index]) for index in (0, 2, 4)] == [162, 864, 480]
+    pruned = dlas.prune(model, 0.75, layers=[nn.Conv2d])
+    assert _zeros(pruned[4]) == 0 and _zeros(pruned[0]) + _zeros(pruned[2]) == round(0.75 * (216 + 1152))
+    # Whole channels are those of convolutions: a classifier keeps its classes.
+    assert _zeros(dlas.prune(model, 0.25, "layer", "channel")[4]) == 0
+    rows = dlas.prune(model, 0.25, "layer", "channel", layers=[nn.Linear])[4].weight
+    assert int((rows.abs().sum(1) == 0).sum()) == 10
+
+
+def test_a_model_without_layers_to_prune() -> None:
+    with pytest.raises(UsageError, match="no Conv2d or Linear layer"):
+        dlas.prune(nn.ReLU(), 0.5)
+    with pytest.raises(UsageError, match="no Conv2d layer"):
+        dlas.prune(nn.Linear(2, 2), 0.5, structure="channel")
+    with pytest.raises(UsageError, match="cannot prune <class .*ReLU'> layers"):
+        dlas.prune(_model(), 0.5, layers=[nn.ReLU])
 
 
 def test_zoo_models_are_pruned_layer_by_layer() -> None:
     model, _ = zoo.build("layer,c=16,sparsity=0.9")
     layer = next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
     assert _zeros(layer) == round(0.9 * layer.weight.numel())
+    model, _ = zoo.build("bert-base,layers=1,seq=8,sparsity=0.8")
+    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear)]
+    assert all(_zeros(layer) == round(0.8 * layer.weight.numel()) for layer in linear) and len(linear) == 7
     with pytest.raises(UsageError, match="sparsity=1 cannot be used"):
         zoo.build("layer,sparsity=1")

@@ -34,7 +34,7 @@ def build(spec: str) -> tuple[nn.Module, tuple[torch.Tensor, ...]]:
     module = module.to_empty(device="cpu").eval()
     seed = values["seed"]
     seed_weights(module, seed)
-    prune_weights(module, values.get("sparsity", 0.0))
+    prune_weights(module, values["sparsity"])
     calibrate_batch_norms(module, model.calibration_sample(values))
     example = model.example(values, torch.Generator().manual_seed(seed + 1))
     return module.requires_grad_(False), (example,)

@@ -67,7 +67,9 @@ def _share(text: str) -> float:
     return value
 
 
-SPARSITY = Key(0.0, "share of each convolution's weights that is zero, those of least magnitude", _share)
+SPARSITY = Key(
+    0.0, "share of each convolution's and linear layer's weights that is zero, those of least magnitude", _share
+)
 
 
 def _size(default: int) -> Key:
@@ -135,9 +137,7 @@ def _model(
     example: Callable[[Values, torch.Generator], torch.Tensor] = _image,
     **keys: Key,
 ) -> ZooModel:
-    common = {"batch": BATCH, "seed": SEED}
-    if create is not _bert:
-        common["sparsity"] = SPARSITY
+    common = {"batch": BATCH, "seed": SEED, "sparsity": SPARSITY}
     return ZooModel(name, description, {**keys, **common}, create, example)
 
 

@@ -42,11 +42,11 @@ def seed_weights(module: nn.Module, seed: int) -> None:
 
 
 def prune_weights(module: nn.Module, sparsity: float) -> None:
-    """Zeros in place of this share of every convolution's weights, those of least magnitude."""
+    """Zeros in place of this share of every convolution's and linear layer's weights, those of least magnitude."""
     if not sparsity:
         return
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d | nn.Linear):
             with torch.no_grad():
                 lowest = torch.argsort(layer.weight.abs().flatten(), stable=True)
                 layer.weight.flatten()[lowest[: round(sparsity * lowest.numel())]] = 0.0

@@ -1,5 +1,5 @@
-// Weights with zeros are typed as CSR, [C_out, C_PG * K_h * K_w] with i32 positions and coordinates; and made dense again
-// for IREE, which has no sparse_tensor. The algorithm stays as an attribute.
+// Weights with zeros are typed as CSR, [C_out, C_PG * K_h * K_w] with i32 positions and coordinates (of a linear layer the
+// transpose, whose rows are outputs); and made dense again for IREE, which has no sparse_tensor. The algorithm stays as an attribute.
 // RUN: dlas-opt %s --pass-pipeline='dlas-type-sparse-weights' --notes | FileCheck %s
 // RUN: dlas-opt %s --pass-pipeline='dlas-type-sparse-weights{share=0.2 algorithm=gemm}' --notes | FileCheck %s --check-prefix=SHARE
 // RUN: dlas-opt %s --pass-pipeline='dlas-type-sparse-weights,dlas-densify-sparse-weights' --notes | FileCheck %s --check-prefix=DENSE
@@ -12,16 +12,20 @@
 // CHECK: done: conv: CSR [2, 8], 3 of 16 stored, direct
 // CHECK: done: grouped: CSR [4, 2], 6 of 8 stored, direct
 // CHECK: done: depthwise: CSR [2, 2], 0 of 4 stored, direct
+// CHECK: done: linear: CSR [3, 2], 2 of 6 stored, direct
+// CHECK: refused: turned: transposed or broadcast operands
 // CHECK-NOT: full
 // CHECK: #[[CSR:.*]] = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed), posWidth = 32, crdWidth = 32 }>
 
 // SHARE: done: conv: CSR [2, 8], 3 of 16 stored, gemm
 // SHARE: refused: grouped: 75% of the weights are not zero
 // SHARE: done: depthwise
+// SHARE: refused: linear: 33% of the weights are not zero
 
 // DENSE: done: conv: dense 2x2x2x2
+// DENSE: done: linear: dense 2x3
 
-func.func @main(%x: tensor<1x2x4x4xf32>, %y: tensor<1x2x2x4x4xf32>) -> (tensor<1x2x3x3xf32>, tensor<1x2x2x4x4xf32>, tensor<1x2x4x3xf32>, tensor<1x1x4x4xf32>) {
+func.func @main(%x: tensor<1x2x4x4xf32>, %y: tensor<1x2x2x4x4xf32>, %z: tensor<4x2xf32>) -> (tensor<1x2x3x3xf32>, tensor<1x2x2x4x4xf32>, tensor<1x2x4x3xf32>, tensor<1x1x4x4xf32>, tensor<4x3xf32>, tensor<4x3xf32>) {
   %zero = arith.constant 0.0 : f32
   // CHECK-DAG: %[[P:.*]] = arith.constant dense<[0, 2, 3]> : tensor<3xi32>
   // CHECK-DAG: %[[C:.*]] = arith.constant dense<[1, 7, 4]> : tensor<3xi32>
@@ -60,5 +64,22 @@ func.func @main(%x: tensor<1x2x4x4xf32>, %y: tensor<1x2x2x4x4xf32>) -> (tensor<1
   %ef = tensor.empty() : tensor<1x1x4x4xf32>
   %if = linalg.fill ins(%zero : f32) outs(%ef : tensor<1x1x4x4xf32>) -> tensor<1x1x4x4xf32>
   %3 = linalg.conv_2d_nchw_fchw {dlas.layer = "full"} ins(%x, %wf : tensor<1x2x4x4xf32>, tensor<1x2x1x1xf32>) outs(%if : tensor<1x1x4x4xf32>) -> tensor<1x1x4x4xf32>
-  return %0, %1, %2, %3 : tensor<1x2x3x3xf32>, tensor<1x2x2x4x4xf32>, tensor<1x2x4x3xf32>, tensor<1x1x4x4xf32>
+  // CHECK-DAG: %[[LP:.*]] = arith.constant dense<[0, 1, 2, 2]> : tensor<4xi32>
+  // CHECK-DAG: %[[LC:.*]] = arith.constant dense<[1, 0]> : tensor<2xi32>
+  // CHECK-DAG: %[[LV:.*]] = arith.constant dense<[3.000000e+00, 2.000000e+00]> : tensor<2xf32>
+  // CHECK: %[[L:.*]] = sparse_tensor.assemble (%[[LP]], %[[LC]]), %[[LV]] : {{.*}} to tensor<3x2xf32, #[[CSR]]>
+  // CHECK: %[[LD:.*]] = sparse_tensor.convert %[[L]] : tensor<3x2xf32, #[[CSR]]> to tensor<3x2xf32>
+  // CHECK: %[[T:.*]] = linalg.transpose ins(%[[LD]] : tensor<3x2xf32>) {{.*}} permutation = [1, 0]
+  // CHECK: linalg.matmul {dlas.layer = "linear", dlas.sparse = "direct"} ins(%{{.*}}, %[[T]] : tensor<4x2xf32>, tensor<2x3xf32>)
+  // DENSE: %[[L:.*]] = arith.constant dense<{{\[\[}}0.000000e+00, 2.000000e+00, 0.000000e+00], [3.000000e+00, 0.000000e+00, 0.000000e+00]]> : tensor<2x3xf32>
+  // DENSE: linalg.matmul {dlas.layer = "linear", dlas.sparse = "direct"} ins(%{{.*}}, %[[L]] :
+  %wl = arith.constant dense<[[0.0, 2.0, 0.0], [3.0, 0.0, 0.0]]> : tensor<2x3xf32>
+  %el = tensor.empty() : tensor<4x3xf32>
+  %il = linalg.fill ins(%zero : f32) outs(%el : tensor<4x3xf32>) -> tensor<4x3xf32>
+  %4 = linalg.matmul {dlas.layer = "linear"} ins(%z, %wl : tensor<4x2xf32>, tensor<2x3xf32>) outs(%il : tensor<4x3xf32>) -> tensor<4x3xf32>
+
+  // CHECK: linalg.matmul {{.*}}dlas.layer = "turned"}
+  %wt = arith.constant dense<[[0.0, 2.0], [0.0, 3.0], [0.0, 0.0]]> : tensor<3x2xf32>
+  %5 = linalg.matmul indexing_maps = [affine_map<(d0, d1, d2) -> (d0, d2)>, affine_map<(d0, d1, d2) -> (d1, d2)>, affine_map<(d0, d1, d2) -> (d0, d1)>] {dlas.layer = "turned"} ins(%z, %wt : tensor<4x2xf32>, tensor<3x2xf32>) outs(%il : tensor<4x3xf32>) -> tensor<4x3xf32>
+  return %0, %1, %2, %3, %4, %5 : tensor<1x2x3x3xf32>, tensor<1x2x2x4x4xf32>, tensor<1x2x4x3xf32>, tensor<1x1x4x4xf32>, tensor<4x3xf32>, tensor<4x3xf32>
 }
