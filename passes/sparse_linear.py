@@ -28,19 +28,22 @@ class RowGroups:
         columns: ``[groups * group]`` u16, relative to the chunk.
         values: ``[groups * group]`` f32.
         chunks: number of chunks.
+        nonzeros: that there are; the groups have more.
     """
 
     positions: np.ndarray
     columns: np.ndarray
     values: np.ndarray
     chunks: int
+    nonzeros: int
 
 
 def compress_rows(weights: np.ndarray, outputs: int, chunk: int, group: int) -> RowGroups:
     """Weights ``[K, N]`` in groups; a last tile of fewer outputs is filled up with empty ones.
 
-    What a group lacks are further parts of its last weight, halves of halves: they add up to it, and meet an input
-    that it meets anyway. (Zeros would make NaN of infinities.)
+    Behind the last group there may be some that nothing reads: layers of about as many non-zeros have arrays of equal
+    sizes, and so one kernel. What a group lacks are further parts of its last weight, halves of halves: they add up to
+    it, and meet an input that it meets anyway. (Zeros would make NaN of infinities.)
 
     Args:
         outputs: of a tile.
@@ -61,7 +64,7 @@ def compress_rows(weights: np.ndarray, outputs: int, chunk: int, group: int) -> 
     np.cumsum(-(-counts // group), out=positions[1:])
     first = np.cumsum(counts) - counts
     where = (positions[:-1] * group - first)[place] + np.arange(len(place))
-    total = int(positions[-1]) * group
+    total = _rounded(int(positions[-1])) * group
     all_columns, all_values = np.zeros(total, np.uint16), np.zeros(total, np.float32)
     all_columns[where], all_values[where] = columns % chunk, values
     missing = -counts % group
@@ -72,7 +75,13 @@ def compress_rows(weights: np.ndarray, outputs: int, chunk: int, group: int) -> 
         all_values[before] /= 2
         all_values[before + 1] = all_values[before]
         all_columns[before + 1] = all_columns[before]
-    return RowGroups(positions.astype(np.int32), all_columns, all_values, chunks)
+    return RowGroups(positions.astype(np.int32), all_columns, all_values, chunks, len(values))
+
+
+def _rounded(groups: int) -> int:
+    """So many groups or up to a sixteenth more, at least one: IREE has no tensors without elements."""
+    step = 1 << max(0, groups.bit_length() - 5)
+    return -(-max(groups, 1) // step) * step
 
 
 def packed_words(columns: np.ndarray, group: int) -> np.ndarray:

@@ -110,7 +110,7 @@ class SparseLinearKernels(KernelFrame):
             place.scratch[0], *written = v.loop(site.m, [sums, *outs], row)
             tail.store(b, written, 0, site.m, place.block, n_w)
 
-        flops = 2 * site.m * groups.values.size
+        flops = 2 * site.m * groups.nonzeros
         inputs = [site.data, *constants, *tail.inputs]
         stored = self.dispatch(
             batch=1,
@@ -231,7 +231,7 @@ class SparseLinearKernels(KernelFrame):
             written = v.loop(n_w // step, outs, outputs)
             tail.store(b, written, first, rows.stored, column, n_w)
 
-        flops = 2 * site.m * groups.values.size
+        flops = 2 * site.m * groups.nonzeros
         inputs = [packed, *constants, *tail.inputs]
         stored = self.dispatch(
             batch=1,
@@ -513,11 +513,9 @@ def _rounds(chunks: int) -> list[tuple[int, int]]:
 
 def _constants(groups: RowGroups, group: int, element: ir.Type) -> list[ir.Value]:
     """Positions, words of columns, and values."""
-    empty = not groups.values.size  # IREE has no tensors without elements
-    words = packed_words(np.zeros(group, np.uint16) if empty else groups.columns, group)
-    values = np.zeros(group, np.float32) if empty else groups.values
+    words = packed_words(groups.columns, group)
     integer, word = (ir.IntegerType.get_signless(width) for width in (32, 8 * words.itemsize))
-    return [make_constant(groups.positions, integer), make_constant(words, word), make_constant(values, element)]
+    return [make_constant(groups.positions, integer), make_constant(words, word), make_constant(groups.values, element)]
 
 
 def _load_all(b: d.DispatchBody, bindings: Sequence[ir.Value], values: Sequence[ir.Value]) -> list[ir.Value]:

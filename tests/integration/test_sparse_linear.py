@@ -209,8 +209,17 @@ def test_groups_hold_the_matrix(k: int, n: int, share: float, outputs: int, chun
             found[part * chunk + groups.columns[j], tile * outputs + output] += groups.values[j]
     np.testing.assert_array_equal(found[:, :n], weights)
     assert not found[:, n:].any()
+    stored = int(groups.positions[-1]) * group
+    assert groups.nonzeros == np.count_nonzero(weights) and stored <= groups.values.size <= max(group, stored * 17 / 16)
     words = packed_words(groups.columns, group)
     assert words.itemsize == 2 * min(group, 4) and (words.view("<u2") == groups.columns).all()
+
+
+def test_layers_of_about_as_many_zeros_share_a_kernel() -> None:
+    torch.manual_seed(26)
+    model = _prune(nn.Sequential(*(nn.Linear(256, 256) for _ in range(4))), 0.9)
+    artifact = _check(model, (torch.randn(32, 256),))
+    assert len([kernel for kernel in artifact.kernels if kernel.schedule == "sparse_matmul"]) < 3
 
 
 def test_the_estimates_fall_with_the_weights() -> None:
