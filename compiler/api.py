@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dlas.compiler.pipeline import STAGES, Options, compile_model
-from dlas.compiler.targets import Target
+from dlas.compiler.targets import AnyTarget
 from dlas.errors import UsageError
 from dlas.runtime.artifact import Artifact
 
@@ -16,7 +16,7 @@ __all__ = ["STAGES", "Options", "compile"]
 def compile(  # noqa: A001 - the public name
     model: Any,
     example_inputs: Any = None,
-    target: str | Path | Target = "x86_64",
+    target: str | Path | AnyTarget = "x86_64",
     options: Options | None = None,
 ) -> Artifact:
     """Compile a model to an artifact that stock IREE runs.
@@ -25,7 +25,7 @@ def compile(  # noqa: A001 - the public name
         model: ``nn.Module``, ``ExportedProgram``, path of a ``.pt2``, ``.onnx`` or ``.mlir`` file,
             ``onnx.ModelProto``, MLIR module, or a zoo name (``zoo:wrn-40-2,groups=4``).
         example_inputs: a tuple of tensors that gives an ``nn.Module`` its shapes; others carry theirs.
-        target: a name from ``dlas targets``, a path of a target file, or a Target.
+        target: a name from ``dlas targets``, a path of a target file, or what ``load_target`` makes of one.
         options: see :class:`Options`.
 
     Returns:

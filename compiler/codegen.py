@@ -21,15 +21,17 @@ from iree.compiler import ir
 from iree.compiler.api import ctypes_dl
 from iree.compiler.passmanager import PassManager
 
-from dlas.compiler.targets import Target
+from dlas.compiler.targets import AnyTarget, Target
 from dlas.errors import CompileError, ScheduleError, UsageError
 from dlas.passes.blocked_layout import BlockedLayout, LayoutReport
 from dlas.passes.constants import constant_bytes
 from dlas.passes.outline_kernels import OutlinedKernels, kernel_of
 from dlas.passes.pad_groups import pad_groups
+from dlas.passes.pixel_kernels import PixelKernels
 from dlas.passes.plan import Kernel
 from dlas.passes.sequence_kernels import SequenceKernels
 from dlas.passes.vector_math import lower_vector_math
+from dlas.schedules.gpu_rules import GpuRules
 from dlas.schedules.rules import Rules, apply_schedule
 
 SOURCES = "executable-sources"
@@ -50,15 +52,15 @@ _AFTER_SCHEDULE = (
     "iree-codegen-llvmcpu-vector-lowering-pipeline",
 )
 
-# IREE's default stack limit (32 KB) refuses embedding + layer norm kernels; powers of two only. Its default demotes
-# f64 to f32, inputs and outputs too.
+# IREE's default demotes f64 to f32, inputs and outputs too.
 _COMMON_FLAGS = (
     "--iree-opt-level=O2",
     "--iree-input-type=none",
     "--iree-input-demote-f64-to-f32=false",
-    "--iree-llvmcpu-stack-allocation-limit=131072",
 )
 
+# IREE's default stack limit (32 KB) refuses embedding + layer norm kernels; powers of two only.
+_CPU_FLAGS = ("--iree-llvmcpu-stack-allocation-limit=131072",)
 
 # What runs on a planned kernel that its schedule does not fit: plain loops. IREE's own strategies are no choice here,
 # because they would distribute a kernel anew whose workgroups are already settled.
@@ -75,6 +77,19 @@ FALLBACK_FLAGS = (
     "--iree-llvmcpu-loop-vectorization",
     "--iree-llvmcpu-slp-vectorization",
     "--iree-llvmcpu-loop-unrolling",
+)
+
+# What runs on a GPU kernel: bufferise, and make threads of the loop that is mapped to them. IREE makes PTX or SPIR-V of
+# what is left, as of its own kernels.
+_TO_THREADS = (
+    "iree-codegen-math-transform",
+    "iree-codegen-iree-comprehensive-bufferize",
+    "canonicalize",
+    "cse",
+    "iree-codegen-gpu-distribute-forall",
+    "fold-memref-alias-ops",
+    "canonicalize",
+    "cse",
 )
 
 _DIALECTS = (
@@ -123,13 +138,47 @@ def _captured_stderr() -> Iterator[list[str]]:
             lines += file.read().decode(errors="replace").splitlines()
 
 
+@dataclass(frozen=True)
+class Lowering:
+    """How kernels become code once their schedules are applied.
+
+    Attributes:
+        devices: whose kernels these are, for records.
+        scheduled: passes of a kernel with a schedule.
+        unscheduled: passes of a planned kernel that its schedule does not fit; None: that is a failure.
+        subgroup: lanes of a subgroup; None on a CPU, which has no threads in a workgroup.
+        expand: what to do with the functions of math.
+    """
+
+    devices: str
+    scheduled: tuple[str, ...]
+    unscheduled: tuple[str, ...] | None
+    subgroup: int | None = None
+    expand: Callable[[ir.Operation], object] | None = None
+
+    def info(self, passes: Sequence[str], kernel: Kernel) -> ir.Attribute:
+        """The ``translation_info`` by which IREE runs these passes on a kernel."""
+        threads = "" if self.subgroup is None else f" workgroup_size = [{kernel.choice.knobs['threads']}, 1, 1]"
+        lanes = "" if self.subgroup is None else f" subgroup_size = {self.subgroup}"
+        pipeline = f'#iree_codegen.pass_pipeline<"{",".join(passes)}">'
+        return ir.Attribute.parse(f"#iree_codegen.translation_info<pipeline = {pipeline}{threads}{lanes}>")
+
+
+CPU_LOWERING = Lowering("CPUs", _AFTER_SCHEDULE, _WITHOUT_SCHEDULE, expand=lower_vector_math)
+
+
+def gpu_lowering(subgroup: int) -> Lowering:
+    """That of a GPU with so many lanes in a subgroup."""
+    return Lowering("GPUs", _TO_THREADS, None, subgroup)
+
+
 class CodegenSession:
     """One compiler session for one target."""
 
-    def __init__(self, target: Target, extra_flags: Sequence[str] = ()) -> None:
+    def __init__(self, target: AnyTarget, extra_flags: Sequence[str] = ()) -> None:
         self.target = target
         self.session = iree_api.Session()
-        self.set_flags(*target.iree_flags(), *_COMMON_FLAGS)
+        self.set_flags(*target.iree_flags(), *_COMMON_FLAGS, *(_CPU_FLAGS if isinstance(target, Target) else ()))
         for flag in extra_flags:
             self.set_flags(flag)
 
@@ -159,6 +208,12 @@ class CodegenSession:
             for dialect in _DIALECTS:
                 _ = context.dialects[dialect]  # an op of a dialect that is not loaded is created unregistered
             yield context
+
+    def set_device(self, module: ir.Module) -> None:
+        """Says in a module of the session's context what device it is for, where the session's flags do not."""
+        if self.target.device_attribute is not None:
+            device = ir.Attribute.parse(self.target.device_attribute)
+            module.operation.attributes["hal.device.targets"] = ir.ArrayAttr.get([device])
 
     def run_phases(self, module: ir.Module, *, first: str | None, last: str | None) -> Invocation:
         """Runs IREE's phases after ``first`` up to ``last`` on ``module``, in place.
@@ -266,47 +321,59 @@ def form_executables(session: CodegenSession, module: ir.Module) -> None:
     outlined.restore()
 
 
-def schedule_kernels(module: ir.Module, kernels: dict[str, Kernel]) -> list[ScheduledKernel]:
+def lay_out_for_gpu(module: ir.Module, rules: GpuRules) -> LayoutReport:
+    """Kernel formation for a GPU on every function of the module (IREE's context); layouts stay as they are."""
+    report = LayoutReport()
+    kernels = PixelKernels(rules)
+    for view in module.body.operations:
+        op = view.operation
+        if op.name in ("func.func", "util.func") and op.regions[0].blocks:
+            part = kernels.run(op)
+            report.kernels.update(part.kernels)
+            report.refused += part.refused
+            report.seconds += part.seconds
+    return report
+
+
+def schedule_kernels(
+    module: ir.Module, kernels: dict[str, Kernel], lowering: Lowering = CPU_LOWERING
+) -> list[ScheduledKernel]:
     """Applies each kernel's schedule at the ``executable-sources`` phase and sets how the rest is lowered.
 
-    A kernel that its schedule does not fit becomes plain loops, and its record says why.
+    On a CPU, a kernel that its schedule does not fit becomes plain loops, and its record says why.
 
     Raises:
-        CompileError: a planned kernel is missing.
+        CompileError: a planned kernel is missing, or does not fit on a GPU.
     """
-    lowering, loops = _translation_info(_AFTER_SCHEDULE), _translation_info(_WITHOUT_SCHEDULE)
     scheduled: list[ScheduledKernel] = []
     for function in find_ops(module.operation, lambda op: op.name == "func.func"):
         export = ir.StringAttr(function.attributes["sym_name"]).value
         key = kernel_of(function)
         if key is None:
-            scheduled.append(_unscheduled(export, function))
+            scheduled.append(_unscheduled(export, function, lowering.devices))
             continue
         kernel = kernels[key]
         untouched = function.clone(ip=ir.InsertionPoint(function)).operation
         try:
             apply_schedule(kernel, function)
             verify_scheduled(kernel, function)
-            lower_vector_math(function)
+            if lowering.expand is not None:
+                lowering.expand(function)
         except ScheduleError as error:
+            if lowering.unscheduled is None:
+                raise CompileError(str(error)) from error
             function.erase()
-            untouched.attributes["translation_info"] = loops
+            untouched.attributes["translation_info"] = lowering.info(lowering.unscheduled, kernel)
             scheduled.append(ScheduledKernel(export, kernel, applied=False, reason=str(error)))
             continue
         untouched.erase()
-        function.attributes["translation_info"] = lowering
+        function.attributes["translation_info"] = lowering.info(lowering.scheduled, kernel)
         scheduled.append(ScheduledKernel(export, kernel))
     missing = set(kernels) - {s.kernel.key for s in scheduled if s.kernel is not None}
     if missing:
         names = ", ".join(sorted(missing))
         raise CompileError(f"kernels without code: {names}", hint="IREE dropped a planned dispatch")
     return scheduled
-
-
-def _translation_info(passes: Sequence[str]) -> ir.Attribute:
-    return ir.Attribute.parse(
-        f'#iree_codegen.translation_info<pipeline = #iree_codegen.pass_pipeline<"{",".join(passes)}">>'
-    )
 
 
 def verify_scheduled(kernel: Kernel, function: ir.Operation) -> None:
@@ -336,10 +403,10 @@ def _is_copy(op: ir.Operation) -> bool:
     return source is not None and source.name == "tensor.extract_slice"
 
 
-def _unscheduled(export: str, function: ir.Operation) -> ScheduledKernel:
+def _unscheduled(export: str, function: ir.Operation, devices: str) -> ScheduledKernel:
     named = find_ops(function, lambda op: "dlas.layer" in op.attributes)
     layer = ir.StringAttr(named[0].attributes["dlas.layer"]).value if named else ""
-    reason = "no schedule for these ops: IREE's own code generation"
+    reason = f"no schedule for these ops on {devices}: IREE's own code generation"
     return ScheduledKernel(export, None, False, reason, _op_summary(function), layer)
 
 

@@ -21,7 +21,7 @@ from dlas.runtime.tensors import ELEMENT_TYPES
 
 if TYPE_CHECKING:
     from dlas.compiler.pipeline import Compilation, Options
-    from dlas.compiler.targets import Target
+    from dlas.compiler.targets import AnyTarget
     from dlas.passes.layout_assignment import Assignment, Implementation
 
 RUNS = 20
@@ -175,7 +175,7 @@ class Explanation:
 def explain(
     model: Any,
     example_inputs: Any = None,
-    target: str | Path | Target = "x86_64",
+    target: str | Path | AnyTarget = "x86_64",
     options: Options | None = None,
     *,
     timed: bool | None = None,

@@ -13,16 +13,13 @@ from typing import Any
 from iree.compiler import ir
 
 from dlas.compiler import codegen
+from dlas.compiler.backends import WINOGRAD, backend_for
 from dlas.compiler.diagnostics import first_diagnostic
 from dlas.compiler.frontends import ImportedModel, canonicalise, import_model, without_sparse_types
-from dlas.compiler.targets import Target, load_target
+from dlas.compiler.targets import AnyTarget, GpuTarget, load_target
 from dlas.errors import ArtifactError, CompileError, UsageError
 from dlas.passes.blocked_layout import LayoutReport
 from dlas.runtime.artifact import Artifact, KernelRecord
-from dlas.schedules.grid import kernel_cycles
-from dlas.schedules.knobs import VectorUnit
-from dlas.schedules.measured import load_measurements
-from dlas.schedules.rules import Rules
 
 STAGES = ("import", "canonicalise", "optimise", "schedule", "codegen", "package")
 
@@ -44,7 +41,8 @@ class Options:
             (``.irpa``); None: all weights stay in the module.
         parameters_threshold: bytes.
         winograd: the largest output tile m of Winograd's F(m x m, 3 x 3) that 3x3 convolutions may use. 4 costs up to a
-            decimal digit (errors around 1e-6 of the largest value instead of 3e-7), 2 nothing; 0 is none.
+            decimal digit (errors around 1e-6 of the largest value instead of 3e-7), 2 nothing; 0 is none. None: the
+            target's default, 4 on CPUs; GPUs have no such schedules.
         measured: the JSON of an earlier ``dlas explain`` for this target: its times stand in for the estimates of the
             layout assignment where a convolution, its schedule and knobs are the same; None: estimates only.
         iree_flags: further flags of IREE's compiler.
@@ -56,7 +54,7 @@ class Options:
     schedules: bool = True
     parameters: str | Path | None = None
     parameters_threshold: int = 1024
-    winograd: int = 4
+    winograd: int | None = None
     measured: str | Path | None = None
     iree_flags: tuple[str, ...] = ()
     progress: Progress | None = None
@@ -64,7 +62,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.stop_after is not None and self.stop_after not in STAGES:
             raise UsageError(f"unknown stage {self.stop_after!r}", hint="stages: " + ", ".join(STAGES))
-        if self.winograd not in WINOGRAD_TILES:
+        if self.winograd is not None and self.winograd not in WINOGRAD_TILES:
             known = ", ".join(map(str, WINOGRAD_TILES))
             raise UsageError(f"winograd={self.winograd} is not an output tile", hint=f"use one of {known} (0: none)")
         if self.parameters_threshold < 0:
@@ -77,7 +75,7 @@ class Compilation:
 
     model: Any
     example_inputs: Any
-    target: Target
+    target: AnyTarget
     options: Options
     imported: ImportedModel | None = None
     module: Any = None  # IREE's context, from "optimise" on
@@ -105,7 +103,7 @@ class Compilation:
 
     def _import(self, stack: contextlib.ExitStack) -> None:
         # First: a wrong file or flag is soon told.
-        self._rules = rules_for(self.target, self.options.winograd, self.options.measured)
+        self._backend = backend_for(self.target, self.options.winograd, self.options.measured)
         self._session = codegen.CodegenSession(self.target, self._iree_flags())
         self.imported = import_model(self.model, self.example_inputs)
 
@@ -118,18 +116,19 @@ class Compilation:
         stack.enter_context(self._session.context())
         with self._explained("IREE's compiler does not read the model"):
             self.module = ir.Module.parse(without_sparse_types(self.imported))
+            self._session.set_device(self.module)
         if self.options.schedules:
-            self.layout = codegen.lay_out(self.module, self._rules)
+            self.layout = self._backend.lay_out(self.module)
             with self._explained("the blocked layout does not fit this model", "--no-schedules leaves it to IREE"):
                 self.module.operation.verify()
 
     def _schedule(self, stack: contextlib.ExitStack) -> None:
-        if any(op != "tensor.concat" for _, op, _ in self.layout.refused):  # data movement has nothing to vectorise
-            self._session.set_flags(*codegen.FALLBACK_FLAGS)
+        if flags := self._backend.fallback_flags(self.layout):
+            self._session.set_flags(*flags)
         if self.options.parameters is not None:
             codegen.outline_constants(self.module)
         codegen.form_executables(self._session, self.module)
-        self.scheduled = codegen.schedule_kernels(self.module, self.layout.kernels)
+        self.scheduled = codegen.schedule_kernels(self.module, self.layout.kernels, self._backend.lowering)
 
     def _codegen(self, stack: contextlib.ExitStack) -> None:
         self.vmfb = self._session.run_phases(self.module, first=codegen.SOURCES, last=None).vm_bytecode()
@@ -146,7 +145,7 @@ class Compilation:
             model=self.imported.name,
             options={
                 "schedules": self.options.schedules,
-                "winograd": self.options.winograd,
+                "winograd": self._winograd(),
                 "iree_flags": list(self.options.iree_flags),
             },
             stages=self.stages,
@@ -163,6 +162,12 @@ class Compilation:
             yield
         except ir.MLIRError as error:
             raise CompileError(f"{what}: {first_diagnostic(error)}", where=self.imported.name, hint=hint) from error
+
+    def _winograd(self) -> int | None:
+        """What the option came to; None on a GPU."""
+        if isinstance(self.target, GpuTarget):
+            return None
+        return WINOGRAD if self.options.winograd is None else self.options.winograd
 
     def _iree_flags(self) -> list[str]:
         flags = list(self.options.iree_flags)
@@ -198,7 +203,7 @@ class Compilation:
                 choice.problem,
                 len(kernel.layers),
                 kernel.workgroups,
-                int(kernel_cycles(unit_of(self.target), kernel.flops, kernel.bytes)),
+                self._backend.cycles(kernel),
             )
 
     def _dump(self, name: str, number: int) -> None:
@@ -229,25 +234,6 @@ _STAGES: dict[str, Callable[[Compilation, contextlib.ExitStack], None]] = {
 }
 
 
-def rules_for(target: Target, winograd: int = 4, measured: str | Path | None = None) -> Rules:
-    """The default scheduling rules of a target (see :attr:`Options.winograd` and :attr:`Options.measured`)."""
-    unit = unit_of(target)
-    return Rules(unit, winograd, load_measurements(measured, unit, target.name) if measured else None, target.cores)
-
-
-def unit_of(target: Target) -> VectorUnit:
-    """A core of the target, as schedules see it."""
-    return VectorUnit(
-        target.simd_lanes,
-        target.vector_registers,
-        target.fma_units,
-        target.fma_latency,
-        l2_kb=target.l2_kb,
-        l1_kb=target.l1d_kb,
-        l3_kb=target.l3_kb,
-    )
-
-
 def versions() -> dict[str, str]:
     """Versions of the packages that shape the code."""
     found = {}
@@ -257,8 +243,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def compile_model(model: Any, example_inputs: Any, target: str | Path | Target, options: Options) -> Compilation:
+def compile_model(model: Any, example_inputs: Any, target: str | Path | AnyTarget, options: Options) -> Compilation:
     """Runs the pipeline; see :func:`dlas.compiler.api.compile`."""
-    chosen = target if isinstance(target, Target) else load_target(target)
+    chosen = load_target(target) if isinstance(target, str | Path) else target
     chosen.check()
     return Compilation(model, example_inputs, chosen, options).run()

@@ -117,6 +117,9 @@ def constant_vector(value: float, vector: ir.VectorType) -> ir.Value:
     return ir.Operation.create("arith.constant", results=[vector], attributes={"value": splat_}).result
 
 
+Body: TypeAlias = Callable[[ir.Value, list[ir.Value]], Sequence[ir.Value]]
+"""The body of a loop: gets its counter and what it carries, returns what it made of that."""
+
 Range: TypeAlias = "int | tuple[ir.Value, ir.Value]"
 """How often a loop runs: so many times from 0, or from one number to (without) another."""
 
@@ -228,6 +231,21 @@ def insert_slice(source: ir.Value, target: ir.Value, offsets: Sequence[int], siz
             **_static(offsets, sizes),
         },
     ).result
+
+
+def parallel_insert_slice(
+    source: ir.Value, target: ir.Value, offsets: Sequence[Index], sizes: Sequence[int]
+) -> None:
+    """``tensor.parallel_insert_slice`` with unit strides, for the end of an ``scf.forall``."""
+    dynamic = [offset for offset in offsets if not isinstance(offset, int)]
+    ir.Operation.create(
+        "tensor.parallel_insert_slice",
+        operands=[source, target, *dynamic],
+        attributes={
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, len(dynamic), 0, 0]),
+            **_static(offsets, sizes),
+        },
+    )
 
 
 def _static(offsets: Sequence[Index], sizes: Sequence[int]) -> dict[str, ir.Attribute]:

@@ -25,6 +25,8 @@ _COPY_BELOW = 128 * 1024
 _DEVICE_MEMORY, _DEVICE_USAGE = int(rt.MemoryType.DEVICE_LOCAL), int(rt.BufferUsage.DEFAULT)
 _HOST_MEMORY = int(rt.MemoryType.DEVICE_LOCAL | rt.MemoryType.HOST_VISIBLE)
 _HOST_USAGE = int(rt.BufferUsage.DEFAULT | rt.BufferUsage.MAPPING)
+_STAGING_MEMORY = int(rt.MemoryType.HOST_LOCAL | rt.MemoryType.DEVICE_VISIBLE)
+_STAGING_USAGE = int(rt.BufferUsage.TRANSFER_TARGET | rt.BufferUsage.MAPPING_SCOPED)
 
 
 def load(artifact: Artifact | str | Path, device: str = "local-task", threads: int = 1) -> Session:
@@ -176,7 +178,8 @@ class Session:
         if not self._outputs_checked:
             self._check_outputs(views)
         if not self.device.is_local:
-            return [_transfer(self.device, view, dtype) for view, dtype in zip(views, self._output_dtypes, strict=True)]
+            outputs = zip(views, self.artifact.outputs, self._output_dtypes, strict=True)
+            return [_transfer(self.device, view, spec.shape, dtype) for view, spec, dtype in outputs]
         arrays: list[np.ndarray] = []
         for view, spec, dtype in zip(views, self.artifact.outputs, self._output_dtypes, strict=True):
             array = view.map().asarray(spec.shape, dtype)
@@ -285,6 +288,16 @@ def _is_shareable(array: np.ndarray) -> bool:
     return flags.c_contiguous and flags.writeable and array.ctypes.data % ALIGNMENT == 0
 
 
-def _transfer(device: Device, view: rt.HalBufferView, dtype: np.dtype) -> np.ndarray:
-    array = rt.DeviceArray(device.hal, view, implicit_host_transfer=True).to_host()
-    return np.array(array).view(dtype)
+def _transfer(device: Device, view: rt.HalBufferView, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A result as an array, by a buffer that device and host share.
+
+    (IREE's ``DeviceArray`` copies to memory of the host's that it imports, which Vulkan wants aligned to pages.)
+    """
+    if view.byte_length == 0:
+        return np.empty(shape, dtype)
+    staging = device.hal.allocator.allocate_buffer(_STAGING_MEMORY, _STAGING_USAGE, view.byte_length)
+    done = device.hal.create_semaphore(0)
+    before, after = rt.HalFence.create_at(done, 0), rt.HalFence.create_at(done, 1)
+    device.hal.queue_copy(view.get_buffer(), staging, before, after)
+    after.wait()
+    return staging.map().asarray(shape, dtype).copy()

@@ -12,9 +12,11 @@ from dlas.passes.generics import layer_of, walk
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.outline_kernels import OutlinedKernels
 from dlas.passes.pad_groups import pad_groups
+from dlas.passes.pixel_kernels import PixelKernels
 from dlas.passes.registry import Note, Pass, register
 from dlas.passes.sequence_kernels import SequenceKernels
 from dlas.passes.vector_math import lower_vector_math
+from dlas.schedules.gpu_rules import GpuRules
 from dlas.schedules.knobs import VectorUnit
 from dlas.schedules.rules import Rules
 
@@ -103,6 +105,29 @@ class SequenceKernelsPass(Pass):
         return _form_kernels(self.name, SequenceKernels(rules), module)
 
 
+@register("dlas-pixel-kernels", context="iree")
+@dataclass(frozen=True)
+class PixelKernelsPass(Pass):
+    """:class:`dlas.passes.pixel_kernels.PixelKernels` with the default rules of a GPU.
+
+    Attributes:
+        subgroup: lanes of a subgroup.
+        threads: of a workgroup, at most.
+        workgroups: of a dispatch, at most.
+        share: of non-zeros, up to which pruned convolutions are taken.
+    """
+
+    subgroup: int = 32
+    threads: int = 1024
+    workgroups: int = 65535
+    share: float = 1.0
+
+    def run(self, module: Any) -> list[Note]:
+        _load_dialects(module.context)
+        rules = GpuRules(self.subgroup, self.threads, self.workgroups, self.share)
+        return _form_kernels(self.name, PixelKernels(rules), module)
+
+
 def _check_unit(lanes: int, registers: int) -> None:
     if lanes < 1 or lanes & (lanes - 1):
         raise ValueError(f"lanes={lanes} is not a power of two")
@@ -110,7 +135,7 @@ def _check_unit(lanes: int, registers: int) -> None:
         raise ValueError(f"registers={registers}: an accumulator, a weight and an input need 3")
 
 
-def _form_kernels(name: str, former: BlockedLayout | SequenceKernels, module: Any) -> list[Note]:
+def _form_kernels(name: str, former: BlockedLayout | SequenceKernels | PixelKernels, module: Any) -> list[Note]:
     """Runs a pass that forms kernels on every function; the notes say which, and what was refused."""
     notes: list[Note] = []
     for function in walk(module, "func.func", "util.func"):

@@ -35,6 +35,7 @@ from dlas.schedules.sparse_linear import (
     matmul_tile,
     matvec_tile,
 )
+from dlas.schedules.sparse_pixel_conv import SparsePixelConvKnobs
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
 from dlas.schedules.winograd_conv import (
     WinogradKnobs,
@@ -118,6 +119,11 @@ SCHEDULES: dict[str, Schedule] = {
         "linear layers of pruned weights by their non-zeros, lanes on the rows",
     ),
     "pack_rows": Schedule(PlainKnobs, lambda knobs, extents: [], "rows side by side in lanes, for sparse_matmul"),
+    "sparse_pixel_conv": Schedule(
+        SparsePixelConvKnobs,
+        lambda knobs, extents: [],
+        "convolutions of pruned weights on GPUs: a thread per output pixel walks the non-zeros (CSR)",
+    ),
     "row_copy": Schedule(
         PlainKnobs,
         lambda knobs, extents: [],

@@ -53,7 +53,7 @@ def compile_command(
         ),
     ] = None,
     no_schedules: NoSchedules = False,
-    winograd: Winograd = 4,
+    winograd: Winograd = None,
     measured: Measured = None,
     iree_flag: IreeFlags = None,
     elide: Elide = None,

@@ -25,7 +25,7 @@ def explain_command(
         typer.Option("--time/--no-time", help="Time the kernels on one thread (default: if this host runs the code)."),
     ] = None,
     no_schedules: NoSchedules = False,
-    winograd: Winograd = 4,
+    winograd: Winograd = None,
     measured: Measured = None,
     iree_flag: IreeFlags = None,
     json: Json = False,

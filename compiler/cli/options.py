@@ -29,9 +29,12 @@ NoSchedules: TypeAlias = Annotated[
     bool, typer.Option("--no-schedules", help="Leave every kernel to IREE's own code generation.")
 ]
 Winograd: TypeAlias = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--winograd", metavar="M", help="Largest output tile of Winograd's domain for 3x3 convolutions: 4, 2, 0: none."
+        "--winograd",
+        metavar="M",
+        help="Largest output tile of Winograd's domain for 3x3 convolutions: 4 (CPUs' default), 2, 0: none.",
+        show_default=False,
     ),
 ]
 Measured: TypeAlias = Annotated[

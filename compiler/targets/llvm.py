@@ -1,4 +1,4 @@
-"""Whether LLVM can generate code for the processor that a target names.
+"""Whether LLVM (or, for GPUs, IREE) can generate code for what a target names.
 
 LLVM ignores a feature it does not know, falls back to a bare core for a processor it does not know, and ends the
 process over some combinations. So a tiny module is compiled for the target first, in a process of its own.
@@ -38,7 +38,7 @@ def check_processor(triple: str, cpu: str, features: str, flags: Sequence[str], 
     Raises:
         TargetError: with the value and the names nearest to it.
     """
-    returncode, said = _compile_tiny(tuple(flags))
+    returncode, said = compile_tiny(tuple(flags))
     architecture = triple.partition("-")[0]
     accepted = re.search(r"^Unknown CPU for target.*\nList of accepted CPUs: (.*)$", said, re.M)
     if accepted:
@@ -65,13 +65,14 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 @lru_cache
-def _compile_tiny(flags: tuple[str, ...]) -> tuple[int, str]:
-    """The exit code of ``iree-compile``, and what it said."""
+def compile_tiny(flags: tuple[str, ...], device: str | None = None) -> tuple[int, str]:
+    """The exit code of ``iree-compile`` on a tiny module with these flags or for this device, and what it said."""
     from iree.compiler.tools.binaries import find_tool
 
     command = [find_tool("iree-compile"), *flags, "-", "-o", "/dev/null"]
+    module = _TINY if device is None else f"module attributes {{hal.device.targets = [{device}]}} {{{_TINY}}}"
     done = subprocess.run(
-        command, input=_TINY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+        command, input=module, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
         timeout=_SECONDS, check=False,
     )  # fmt: skip
     return done.returncode, done.stderr
@@ -79,6 +80,6 @@ def _compile_tiny(flags: tuple[str, ...]) -> tuple[int, str]:
 
 def _known_features(flags: tuple[str, ...]) -> list[str]:
     kept = tuple(flag for flag in flags if not flag.startswith("--iree-llvmcpu-target-cpu-features="))
-    _, said = _compile_tiny((*kept, "--iree-llvmcpu-target-cpu-features=+help"))
+    _, said = compile_tiny((*kept, "--iree-llvmcpu-target-cpu-features=+help"))
     listed = said.partition("Available features for this target:")[2]
     return list(dict.fromkeys(re.findall(r"^ +(\S+) +- ", listed, re.M)))

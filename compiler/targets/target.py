@@ -1,14 +1,18 @@
-"""The device that code is compiled for, read from a declarative TOML file and checked key by key."""
+"""The device that code is compiled for, read from a declarative TOML file and checked key by key.
+
+A file with the key ``backend`` is a GPU's (:mod:`dlas.compiler.targets.gpu`), any other a CPU's.
+"""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from dlas.compiler.targets.detect import detect_x86, is_x86_host
+from dlas.compiler.targets.gpu import GpuTarget
+from dlas.compiler.targets.keys import Rule, check, integer, text
 from dlas.compiler.targets.llvm import check_processor
 from dlas.errors import TargetError
 
@@ -24,7 +28,7 @@ _COMMON_FLAGS = ("--iree-hal-target-device=local", "--iree-hal-local-target-devi
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One device. Schedules read the numbers, :meth:`iree_flags` gives the rest to the code generator.
+    """One CPU. Schedules read the numbers, :meth:`iree_flags` gives the rest to the code generator.
 
     Attributes:
         name: what ``--target`` takes.
@@ -75,6 +79,11 @@ class Target:
             flags.append(f"--iree-llvmcpu-target-cpu-features={self.features}")
         return flags
 
+    @property
+    def device_attribute(self) -> None:
+        """The flags name the device."""
+        return None
+
     def check(self, where: str | None = None) -> None:
         """Checks that LLVM generates code for this processor; those of the shipped targets are known to work.
 
@@ -82,7 +91,7 @@ class Target:
             TargetError: naming ``where``, the field and its value.
         """
         shipped = load_target(self.name) if self.name in list_targets() else None
-        if shipped is None or self.iree_flags() != shipped.iree_flags():
+        if not isinstance(shipped, Target) or self.iree_flags() != shipped.iree_flags():
             check_processor(self.triple, self.cpu, self.features, self.iree_flags(), where or f"target {self.name}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,62 +99,40 @@ class Target:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """What one key of a target file may hold."""
-
-    kind: type
-    allowed: str
-    accepts: Callable[[Any], bool]
-    required: bool = True
-
-    def refuses(self, value: Any) -> bool:
-        if self.kind is float:
-            typed = isinstance(value, int | float) and not isinstance(value, bool)
-        else:
-            typed = type(value) is self.kind  # bool is an int to isinstance
-        return not typed or not self.accepts(value)
-
-
-def _text(required: bool = True) -> _Rule:
-    return _Rule(str, "a non-empty string", lambda value: bool(value.strip()), required)
-
-
-def _integer(low: int, high: int, unit: str = "") -> _Rule:
-    return _Rule(int, f"an integer from {low} to {high}{unit and ' ' + unit}", lambda value: low <= value <= high)
-
-
 # What IREE's llvm-cpu generates code for here; LLVM crashes on an architecture that it does not know.
 _ARCHITECTURES = ("x86_64", "aarch64", "riscv64")
 
 # One line per key. The upper bounds catch a wrong unit (bytes for KB, MHz for GHz), not ambition.
 _RULES = {
-    "name": _text(),
-    "description": _text(),
-    "triple": _Rule(
+    "name": text(),
+    "description": text(),
+    "triple": Rule(
         str,
         "an LLVM triple that begins with " + " or ".join(_ARCHITECTURES),
         lambda value: value.partition("-")[0] in _ARCHITECTURES,
     ),
-    "cpu": _text(),
-    "features": _Rule(
+    "cpu": text(),
+    "features": Rule(
         str,
         "a comma-separated list of +feature or -feature, or an empty string",
         lambda value: all(item[:1] in "+-" and len(item) > 1 for item in value.split(",")) if value else True,
     ),
-    "simd_lanes": _Rule(
+    "simd_lanes": Rule(
         int, "a power of two from 1 to 64", lambda value: 1 <= value <= 64 and value & (value - 1) == 0
     ),
-    "vector_registers": _integer(1, 256),
-    "fma_units": _integer(1, 16),
-    "fma_latency": _integer(1, 64, "cycles"),
-    "l1d_kb": _integer(1, 4096, "KB"),
-    "l2_kb": _integer(1, 1 << 20, "KB"),
-    "l3_kb": _integer(0, 1 << 22, "KB, 0 for none"),
-    "cores": _integer(1, 4096),
-    "clock_ghz": _Rule(float, "a number above 0 and up to 20 GHz", lambda value: 0 < value <= 20, required=False),
-    "f16": _Rule(bool, "true or false", lambda value: True),
+    "vector_registers": integer(1, 256),
+    "fma_units": integer(1, 16),
+    "fma_latency": integer(1, 64, "cycles"),
+    "l1d_kb": integer(1, 4096, "KB"),
+    "l2_kb": integer(1, 1 << 20, "KB"),
+    "l3_kb": integer(0, 1 << 22, "KB, 0 for none"),
+    "cores": integer(1, 4096),
+    "clock_ghz": Rule(float, "a number above 0 and up to 20 GHz", lambda value: 0 < value <= 20, required=False),
+    "f16": Rule(bool, "true or false", lambda value: True),
 }
+
+
+AnyTarget: TypeAlias = Target | GpuTarget
 
 
 def list_targets() -> list[str]:
@@ -153,7 +140,7 @@ def list_targets() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.toml"))
 
 
-def load_target(name_or_path: str | Path) -> Target:
+def load_target(name_or_path: str | Path) -> AnyTarget:
     """The target of that name, or of that ``.toml`` file.
 
     ``x86_64`` is the machine that compiles: its numbers are detected. On a machine of another architecture it is the
@@ -175,7 +162,7 @@ def load_target(name_or_path: str | Path) -> Target:
     return _read(_FOLDER / f"{name_or_path}.toml", f"{name_or_path}.toml")
 
 
-def _read(path: Path, where: str) -> Target:
+def _read(path: Path, where: str) -> AnyTarget:
     try:
         with path.open("rb") as file:
             values = tomllib.load(file)
@@ -183,6 +170,8 @@ def _read(path: Path, where: str) -> Target:
         raise TargetError(f"cannot read the target file: {error.strerror}", where=where) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TargetError(f"not a TOML file: {error}", where=where) from error
+    if "backend" in values:
+        return GpuTarget.read(values, where)
     _check(values, where)
     if values["cpu"] == _HOST_CPU:
         values |= detect_x86() if is_x86_host() else {"cpu": _X86_BASELINE_CPU}
@@ -191,16 +180,7 @@ def _read(path: Path, where: str) -> Target:
 
 
 def _check(values: dict[str, Any], where: str) -> None:
-    for key, value in values.items():
-        if key not in _RULES:
-            raise TargetError(f"unknown key '{key}' = {value!r}", where=where, hint=f"known: {', '.join(_RULES)}")
-        if _RULES[key].refuses(value):
-            raise TargetError(f"{key} = {value!r}", where=where, hint=f"must be {_RULES[key].allowed}")
-    missing = [key for key, rule in _RULES.items() if rule.required and key not in values]
-    if missing:
-        raise TargetError(
-            f"missing {', '.join(missing)}", where=where, hint=f"{missing[0]}: {_RULES[missing[0]].allowed}"
-        )
+    check(values, _RULES, where)
     if values["cpu"] == _HOST_CPU and values["features"]:
         raise TargetError(
             f"features = {values['features']!r} with cpu = 'host'",

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("iree.compiler")
 
-from dlas.compiler.pipeline import rules_for  # noqa: E402
+from dlas.compiler.backends import rules_for  # noqa: E402
 from dlas.compiler.targets import list_targets, load_target  # noqa: E402
 from dlas.passes.conv import ConvShape  # noqa: E402
 from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile  # noqa: E402

@@ -13,7 +13,7 @@ from pathlib import Path
 from iree.compiler import ir
 
 from dlas.compiler import codegen
-from dlas.compiler.pipeline import rules_for
+from dlas.compiler.backends import rules_for
 from dlas.compiler.targets import load_target
 from dlas.errors import DlasError
 from dlas.schedules.rules import apply_schedule
