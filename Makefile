@@ -1,5 +1,6 @@
 # make demo       set up .venv, then time a grouped Wide ResNet against PyTorch, ONNX Runtime and IREE's defaults
-# make test       ruff, mypy, lit and pytest; installs qemu by apt if it can, for the AArch64 tests
+# make test       ruff, mypy, lit and pytest; installs qemu and lavapipe by apt if it can, for the AArch64 and the
+#                 Vulkan tests
 # make test-zoo   the tests that compile whole networks
 # make bench      all networks against every peer, hours: tables and plots in build/bench; goes on where it was stopped
 #                 (MODELS="zoo:resnet18 ..." and PEERS=onnxruntime,... choose, FRESH=1 measures again)

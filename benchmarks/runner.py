@@ -79,10 +79,17 @@ class _Plan:
     runs: int
     seconds: float
     target: str
+    device: str | None = None
 
     def opening(self, source: Source, folder: Path) -> dict[str, object]:
         """The arguments of a worker's ``open``."""
-        return {"source": asdict(source), "folder": str(folder), "threads": self.threads, "target": self.target}
+        return {
+            "source": asdict(source),
+            "folder": str(folder),
+            "threads": self.threads,
+            "target": self.target,
+            "device": self.device,
+        }
 
     @property
     def steps(self) -> int:
@@ -143,6 +150,7 @@ def bench(
     runs: int = 50,
     seconds: float = 20.0,
     target: str = "x86_64",
+    device: str | None = None,
     progress: Progress | None = None,
 ) -> BenchReport:
     """Time every model on every peer.
@@ -154,6 +162,7 @@ def bench(
         runs: timed calls per row, at least.
         seconds: time after which a slow peer gets no further turn (it has at least three timed calls).
         target: what our own compiler compiles for.
+        device: what that runs on (an IREE device), None: what the target's code runs on.
         progress: called at each step.
 
     Returns:
@@ -162,7 +171,7 @@ def bench(
     Raises:
         UsageError: an unknown peer or model, or an impossible number of threads or runs.
     """
-    plan = make_plan(models, peers, threads, runs, seconds, target)
+    plan = make_plan(models, peers, threads, runs, seconds, target, device)
     steps = _Steps(plan.steps, progress)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="dlas-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
@@ -179,7 +188,13 @@ def bench(
 
 
 def make_plan(
-    models: Sequence[str], peers: Sequence[str], threads: int, runs: int, seconds: float, target: str
+    models: Sequence[str],
+    peers: Sequence[str],
+    threads: int,
+    runs: int,
+    seconds: float,
+    target: str,
+    device: str | None = None,
 ) -> _Plan:
     for peer in peers:
         if peer not in PEERS:
@@ -192,7 +207,7 @@ def make_plan(
     if runs < 1 or seconds <= 0:
         raise UsageError("runs and seconds must be positive", where="runs" if runs < 1 else "seconds")
     sources = tuple(resolve(model) for model in dict.fromkeys(models))
-    return _Plan(sources, tuple(dict.fromkeys(peers)), threads, runs, seconds, target)
+    return _Plan(sources, tuple(dict.fromkeys(peers)), threads, runs, seconds, target, device)
 
 
 def _bench_model(plan: _Plan, source: Source, folder: Path, builder: _Builder, steps: _Steps) -> list[Row]:

@@ -62,12 +62,16 @@ def resolve(model: str) -> Source:
 
 @dataclass
 class Case:
-    """One model in the process that builds it; ``folder`` holds what the other processes read."""
+    """One model in the process that builds it; ``folder`` holds what the other processes read.
+
+    ``target`` and ``device`` are what ours is compiled for and runs on (None: what the target's code runs on).
+    """
 
     source: Source
     folder: Path
     threads: int = 1
     target: str = "x86_64"
+    device: str | None = None
     _module: Any = field(default=None, repr=False)
 
     @property

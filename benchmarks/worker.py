@@ -34,9 +34,11 @@ class Server:
         self.peer: Peer | None = None
         self.last_call_s = 0.0
 
-    def open(self, source: dict[str, str], folder: str, threads: int, target: str) -> dict[str, Any]:
+    def open(
+        self, source: dict[str, str], folder: str, threads: int, target: str, device: str | None = None
+    ) -> dict[str, Any]:
         """Choose the model that later requests are about."""
-        self.case = Case(Source(**source), Path(folder), threads, target)
+        self.case = Case(Source(**source), Path(folder), threads, target, device)
         return {}
 
     def reference(self) -> dict[str, Any]:

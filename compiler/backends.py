@@ -11,6 +11,7 @@ from dlas.compiler import codegen
 from dlas.compiler.targets import AnyTarget, GpuTarget, Target
 from dlas.errors import UsageError
 from dlas.passes.blocked_layout import LayoutReport
+from dlas.passes.part_writes import isolate_part_writes
 from dlas.passes.plan import Kernel
 from dlas.schedules.gpu_rules import GpuRules
 from dlas.schedules.grid import kernel_cycles
@@ -30,6 +31,9 @@ class Backend(Protocol):
     def lay_out(self, module: ir.Module) -> LayoutReport:
         """Forms kernels (IREE's context)."""
 
+    def guard(self, module: ir.Module) -> None:
+        """Keeps what the layout left from code that IREE would get wrong."""
+
     def fallback_flags(self, layout: LayoutReport) -> tuple[str, ...]:
         """Flags of IREE's compiler for what the layout left to it."""
 
@@ -48,6 +52,9 @@ class CpuBackend:
 
     def lay_out(self, module: ir.Module) -> LayoutReport:
         return codegen.lay_out(module, self.rules)
+
+    def guard(self, module: ir.Module) -> None:
+        """Nothing to do."""
 
     def fallback_flags(self, layout: LayoutReport) -> tuple[str, ...]:
         # Concatenations move data: there is nothing to vectorise.
@@ -72,9 +79,15 @@ class GpuBackend:
         threads = min(target.max_threads, target.max_workgroup_size[0])
         self.rules = GpuRules(subgroup, threads, target.max_workgroups[0], target.sparse_share)
         self.lowering = codegen.gpu_lowering(subgroup)
+        self.backend = target.backend
 
     def lay_out(self, module: ir.Module) -> LayoutReport:
         return codegen.lay_out_for_gpu(module, self.rules)
+
+    def guard(self, module: ir.Module) -> None:
+        if self.backend == "vulkan":
+            for function in codegen.functions_of(module):
+                isolate_part_writes(function)
 
     def fallback_flags(self, layout: LayoutReport) -> tuple[str, ...]:
         return ()

@@ -325,14 +325,18 @@ def lay_out_for_gpu(module: ir.Module, rules: GpuRules) -> LayoutReport:
     """Kernel formation for a GPU on every function of the module (IREE's context); layouts stay as they are."""
     report = LayoutReport()
     kernels = PixelKernels(rules)
-    for view in module.body.operations:
-        op = view.operation
-        if op.name in ("func.func", "util.func") and op.regions[0].blocks:
-            part = kernels.run(op)
-            report.kernels.update(part.kernels)
-            report.refused += part.refused
-            report.seconds += part.seconds
+    for function in functions_of(module):
+        part = kernels.run(function)
+        report.kernels.update(part.kernels)
+        report.refused += part.refused
+        report.seconds += part.seconds
     return report
+
+
+def functions_of(module: ir.Module) -> list[ir.Operation]:
+    """The functions of a module that have bodies."""
+    functions = (view.operation for view in module.body.operations)
+    return [op for op in functions if op.name in ("func.func", "util.func") and op.regions[0].blocks]
 
 
 def schedule_kernels(

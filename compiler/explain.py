@@ -14,7 +14,7 @@ import numpy as np
 from dlas.errors import ArtifactError
 from dlas.runtime import load, roofline
 from dlas.runtime.artifact import Artifact, KernelRecord, TensorSpec
-from dlas.runtime.devices import INLINE, check_host
+from dlas.runtime.devices import INLINE, check_device, open_device
 from dlas.runtime.profile import KernelTime
 from dlas.runtime.roofline import Roofline
 from dlas.runtime.tensors import ELEMENT_TYPES
@@ -202,7 +202,7 @@ def explain(
         untimed = "not asked for"
     else:
         try:
-            check_host(artifact.target)
+            check_device(artifact.target, open_device(INLINE))
         except ArtifactError as error:
             if timed:
                 raise

@@ -121,6 +121,7 @@ class Compilation:
             self.layout = self._backend.lay_out(self.module)
             with self._explained("the blocked layout does not fit this model", "--no-schedules leaves it to IREE"):
                 self.module.operation.verify()
+        self._backend.guard(self.module)
 
     def _schedule(self, stack: contextlib.ExitStack) -> None:
         if flags := self._backend.fallback_flags(self.layout):

@@ -120,8 +120,11 @@ class _Rewriter:
         site = ConvSite.analyze(op)
         if isinstance(site, Refusal):
             return site
-        if SPARSE not in op.attributes or ir.StringAttr(op.attributes[SPARSE]).value != "direct":
+        if SPARSE not in op.attributes:
             return Refusal("no zeros among the weights: GPUs have schedules for pruned convolutions only")
+        algorithm = ir.StringAttr(op.attributes[SPARSE]).value
+        if algorithm != "direct":
+            return Refusal(f"sparse algorithm {algorithm!r} has no kernel (direct has)")
         choice = self.policy.sparse(site.shape, int(np.count_nonzero(site.weights)))
         if isinstance(choice, Refusal):
             return choice
@@ -244,7 +247,9 @@ class _Emitter(KernelFrame):
             place, sizes = [image, first_k, first], [1, k_w, count]
             slices = _Bindings(
                 x,
-                *arrays,
+                arrays[0],
+                arrays[1],
+                arrays[2],
                 full={key: b.load(next(bound), place, sizes, sizes[1:]) for key in full},
                 plane={key: b.load(next(bound), place[:2], [1, k_w], [k_w]) for key in plane},
                 channel={key: b.load(next(bound), [first_k], [k_w], [k_w]) for key in channel},

@@ -233,9 +233,7 @@ def insert_slice(source: ir.Value, target: ir.Value, offsets: Sequence[int], siz
     ).result
 
 
-def parallel_insert_slice(
-    source: ir.Value, target: ir.Value, offsets: Sequence[Index], sizes: Sequence[int]
-) -> None:
+def parallel_insert_slice(source: ir.Value, target: ir.Value, offsets: Sequence[Index], sizes: Sequence[int]) -> None:
     """``tensor.parallel_insert_slice`` with unit strides, for the end of an ``scf.forall``."""
     dynamic = [offset for offset in offsets if not isinstance(offset, int)]
     ir.Operation.create(

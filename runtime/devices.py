@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import platform
+import re
 import threading
 import time
 import warnings
@@ -49,6 +50,22 @@ class Device:
     def is_local(self) -> bool:
         """True for the CPU of this host: its buffers are host memory."""
         return self.name in (INLINE, TASK)
+
+    @property
+    def driver_name(self) -> str:
+        """IREE's name of its driver, for example "vulkan"."""
+        return self.name.partition("://")[0]
+
+    def subgroup_size(self) -> int | None:
+        """Lanes of a subgroup, as the driver tells; None if it does not."""
+        if self.is_local:
+            return None
+        path = self.name.partition("://")[2]
+        for known in self.driver.query_available_devices():
+            if not path or path == known["path"]:
+                told = re.search(r"^subgroup: size=(\d+)", self.driver.dump_device_info(known["device_id"]), re.M)
+                return int(told[1]) if told else None
+        return None
 
     def tool_flags(self) -> list[str]:
         """The flags by which IREE's command-line tools open the same device."""
@@ -131,6 +148,31 @@ def _create(name: str, threads: int) -> Device:
         return device
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"device {name!r} cannot be opened: {first_line(error)}") from error
+
+
+def check_device(target: dict[str, Any], device: Device) -> None:
+    """Raise ArtifactError if code for `target` is not for this device: a GPU's on a CPU or the other way round, another
+    driver's, or compiled for other subgroups than the device has (which would be silently wrong).
+
+    Reads the keys "backend" and "subgroup_sizes" of a GPU, and those of :func:`check_host`; absent keys pass.
+    """
+    backend = target.get("backend")
+    if backend is None:
+        if device.is_local:
+            check_host(target)
+        elif target.get("triple"):
+            raise ArtifactError(f"built for a CPU, and {device.name!r} is a GPU", hint=f"use device {TASK!r}")
+        return
+    if backend != device.driver_name:
+        found = "this host's CPU" if device.is_local else f"device {device.name!r}"
+        built = f"built for {target.get('name') or backend}, whose code {found} does not run"
+        raise ArtifactError(built, hint=f"use device {backend!r}")
+    sizes, lanes = target.get("subgroup_sizes"), device.subgroup_size()
+    if sizes and lanes is not None and lanes not in sizes:
+        raise ArtifactError(
+            f"built for subgroups of {' or '.join(map(str, sizes))} lanes, those of {device.name!r} have {lanes}",
+            hint="compile for this device's target: subgroup_sizes in its file",
+        )
 
 
 _ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}

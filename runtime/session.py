@@ -15,7 +15,7 @@ from dlas.errors import ArtifactError, DlasError
 from dlas.runtime import profile as profiling
 from dlas.runtime.artifact import ALIGNMENT, Artifact, TensorSpec, aligned_memory, check_vmfb, is_aligned
 from dlas.runtime.benchmark import BenchmarkReport, measure
-from dlas.runtime.devices import INLINE, Device, check_host, instance, open_device
+from dlas.runtime.devices import INLINE, Device, check_device, instance, open_device
 from dlas.runtime.tensors import ELEMENT_TYPES, check_inputs, first_line, is_torch_tensor, to_torch
 from dlas.runtime.work import threads_pay_off
 
@@ -245,8 +245,7 @@ class _ResultMemory:
 
 def _load_module(artifact: Artifact, device: Device, where: str) -> tuple[rt.VmContext, rt.VmFunction]:
     check_vmfb(artifact.vmfb, where=where)
-    if device.is_local:
-        check_host(artifact.target)
+    check_device(artifact.target, device)
     try:
         # In place where it can be: the weights are most of the memory that a session holds.
         make = rt.VmModule.wrap_buffer if is_aligned(artifact.vmfb) else rt.VmModule.copy_buffer

@@ -12,6 +12,7 @@ from dlas.passes.generics import layer_of, walk
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.outline_kernels import OutlinedKernels
 from dlas.passes.pad_groups import pad_groups
+from dlas.passes.part_writes import isolate_part_writes
 from dlas.passes.pixel_kernels import PixelKernels
 from dlas.passes.registry import Note, Pass, register
 from dlas.passes.sequence_kernels import SequenceKernels
@@ -122,10 +123,29 @@ class PixelKernelsPass(Pass):
     workgroups: int = 65535
     share: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.subgroup < 1 or self.subgroup & (self.subgroup - 1):
+            raise ValueError(f"subgroup={self.subgroup} is not a power of two")
+        if self.threads < self.subgroup:
+            raise ValueError(f"threads={self.threads} are less than a subgroup of {self.subgroup}")
+
     def run(self, module: Any) -> list[Note]:
         _load_dialects(module.context)
         rules = GpuRules(self.subgroup, self.threads, self.workgroups, self.share)
         return _form_kernels(self.name, PixelKernels(rules), module)
+
+
+@register("dlas-isolate-part-writes", context="iree")
+@dataclass(frozen=True)
+class IsolatePartWrites(Pass):
+    """:func:`dlas.passes.part_writes.isolate_part_writes` on every function."""
+
+    def run(self, module: Any) -> list[Note]:
+        _load_dialects(module.context)
+        for function in walk(module, "func.func", "util.func"):
+            if function.regions[0].blocks:
+                isolate_part_writes(function)
+        return []
 
 
 def _check_unit(lanes: int, registers: int) -> None:

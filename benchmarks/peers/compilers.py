@@ -32,8 +32,12 @@ class Dlas(Peer):
     def prepare(self, case: Case) -> None:
         from dlas import runtime
 
-        device = "local-sync" if case.threads == 1 else "local-task"
-        self.session = runtime.load(case.folder / f"{self.name}.vmfb", device=device, threads=case.threads)
+        artifact = runtime.Artifact.load(case.folder / f"{self.name}.vmfb")
+        local = "local-sync" if case.threads == 1 else "local-task"
+        device = (case.device if self.name == Dlas.name else None) or artifact.target.get("backend") or local
+        # Elsewhere than on "local-task", threads are the device's own affair.
+        threads = case.threads if device == "local-task" else 1
+        self.session = runtime.load(artifact, device=device, threads=threads)
         self.inputs = case.load_inputs()
         self.call = self.session.bind(*self.inputs)  # type: ignore[method-assign]
 

@@ -27,6 +27,15 @@ def bench_command(
     threads: Annotated[int, typer.Option("--threads", metavar="N", help="Threads that each peer computes with.")] = 1,
     runs: Annotated[int, typer.Option("--runs", metavar="N", help="Timed calls of each peer, at least.")] = 50,
     target: Target = "x86_64",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="D",
+            help="What dlas runs on, by IREE's name (default: what the target's code runs on).",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[
         str | None, typer.Option("--json", metavar="F", help="Write the report as JSON (- for stdout, no table then).")
     ] = None,
@@ -55,6 +64,7 @@ def bench_command(
             threads=threads,
             runs=runs,
             target=target,
+            device=device,
             progress=lambda done, total, what: progress(what, done, total),
         )
     if json is not None:

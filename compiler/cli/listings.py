@@ -7,7 +7,7 @@ from typing import Any
 from dlas.compiler.cli import console
 from dlas.compiler.cli.options import Json
 
-_TARGET_COLUMNS = {
+_CPU_COLUMNS = {
     "name": "name",
     "description": "description",
     "f32 lanes>": "simd_lanes",
@@ -20,6 +20,17 @@ _TARGET_COLUMNS = {
     "GHz>": "clock_ghz",
 }
 
+_GPU_COLUMNS = {
+    "name": "name",
+    "description": "description",
+    "backend": "backend",
+    "architecture": "architecture",
+    "subgroup>": "subgroup_sizes",
+    "threads>": "max_threads",
+    "shared bytes>": "workgroup_memory",
+    "sparse up to>": "sparse_share",
+}
+
 
 def targets_command(json: Json = False) -> None:
     """List the devices that can be compiled for."""
@@ -29,10 +40,16 @@ def targets_command(json: Json = False) -> None:
     if json:
         console.print_json(targets)
         return
-    rows = [
-        ["-" if target[key] is None else str(target[key]) for key in _TARGET_COLUMNS.values()] for target in targets
-    ]
-    console.print_table(console.make_table("targets", tuple(_TARGET_COLUMNS), rows))
+    for title, columns in (("CPUs", _CPU_COLUMNS), ("GPUs", _GPU_COLUMNS)):
+        chosen = [target for target in targets if ("backend" in target) == (columns is _GPU_COLUMNS)]
+        rows = [[_show(target[key]) for key in columns.values()] for target in chosen]
+        console.print_table(console.make_table(title, tuple(columns), rows))
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return "-" if value is None else str(value)
 
 
 def schedules_command(json: Json = False) -> None:

@@ -1,7 +1,7 @@
 """Targets: one declarative TOML file per device, and the checked value it becomes.
 
-That is a :class:`Target` for a CPU and a :class:`GpuTarget` for a GPU. Both have a name and a description, the flags and
-the device that a compiler session needs, ``check`` and ``to_dict``.
+That is a :class:`Target` for a CPU and a :class:`GpuTarget` for a GPU. Both have a name and a description, the flags
+and the device that a compiler session needs, ``check`` and ``to_dict``.
 """
 
 from __future__ import annotations

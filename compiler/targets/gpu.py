@@ -111,6 +111,14 @@ class GpuTarget:
             TargetError: naming ``where``, the key and what it may hold.
         """
         check(values, _RULES, where)
+        lanes = values["subgroup_sizes"][0]
+        threads = min(values["max_threads"], values["max_workgroup_size"][0])
+        if threads < lanes:
+            raise TargetError(
+                f"subgroup_sizes = {values['subgroup_sizes']!r} with room for {threads} threads in a workgroup",
+                where=where,
+                hint="max_threads and max_workgroup_size must hold a subgroup",
+            )
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
         return cls(**(values | lists))
 
@@ -123,9 +131,10 @@ class GpuTarget:
         if self.device_attribute in _shipped_attributes():
             return
         returncode, said = compile_tiny((), self.device_attribute)
-        if returncode != 0:
+        unknown = re.search(r"^'.*' is not a recognized (feature|processor)", said, re.M)  # which LLVM ignores
+        if returncode != 0 or unknown:
             errors = re.findall(r"error: (.*)", said, re.I) or [f"iree-compile ends with {returncode}"]
-            reason = errors[0].partition(" #hal.executable.target")[0]
+            reason = unknown[0] if unknown else errors[0].partition(" #hal.executable.target")[0]
             raise TargetError(
                 f"IREE generates no code for backend = {self.backend!r}, architecture = {self.architecture!r}, "
                 f"features = {self.features!r}: {reason}",

@@ -117,9 +117,7 @@ _RULES = {
         "a comma-separated list of +feature or -feature, or an empty string",
         lambda value: all(item[:1] in "+-" and len(item) > 1 for item in value.split(",")) if value else True,
     ),
-    "simd_lanes": Rule(
-        int, "a power of two from 1 to 64", lambda value: 1 <= value <= 64 and value & (value - 1) == 0
-    ),
+    "simd_lanes": Rule(int, "a power of two from 1 to 64", lambda value: 1 <= value <= 64 and value & (value - 1) == 0),
     "vector_registers": integer(1, 256),
     "fma_units": integer(1, 16),
     "fma_latency": integer(1, 64, "cycles"),

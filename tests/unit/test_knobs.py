@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("iree.compiler")
 
 from dlas.compiler.backends import rules_for  # noqa: E402
-from dlas.compiler.targets import list_targets, load_target  # noqa: E402
+from dlas.compiler.targets import Target, list_targets, load_target  # noqa: E402
 from dlas.passes.conv import ConvShape  # noqa: E402
 from dlas.schedules.knobs import VectorUnit, lane_tile, register_tile  # noqa: E402
 from dlas.schedules.rules import Rules, knobs_of  # noqa: E402
@@ -103,8 +103,8 @@ def test_a_group_is_never_split_across_tiles(unit: VectorUnit, winograd: int, be
         assert per_group % choice.knobs["t_o"] == 0
 
 
-@pytest.mark.parametrize("name", list_targets())
-def test_every_target_gets_rules_of_its_own_width(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in list_targets() if isinstance(load_target(name), Target)])
+def test_every_cpu_gets_rules_of_its_own_width(name: str) -> None:
     target = load_target(name)
     rules = rules_for(target)
     assert (rules.unit.lanes, rules.unit.registers) == (target.simd_lanes, target.vector_registers)

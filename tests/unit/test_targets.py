@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dlas.compiler.pipeline import Options, compile_model
-from dlas.compiler.targets import Target, list_targets, load_target
+from dlas.compiler.targets import GpuTarget, Target, list_targets, load_target
 from dlas.compiler.targets import target as target_module
 from dlas.compiler.targets.detect import detect_x86
 from dlas.compiler.targets.llvm import check_processor
@@ -48,8 +48,14 @@ def write(folder: Path, **changes: str | None) -> Path:
     return path
 
 
+CPUS = ["aarch64", "cortex-a72", "cortex-a73", "x86_64", "x86_64-v3", "x86_64-v4"]
+GPUS = ["cuda-sm_80", "cuda-sm_90", "vulkan-ampere", "vulkan-lavapipe", "vulkan-valhall"]
+
+
 def test_the_shipped_targets():
-    assert list_targets() == ["aarch64", "cortex-a72", "cortex-a73", "x86_64", "x86_64-v3", "x86_64-v4"]
+    assert list_targets() == sorted(CPUS + GPUS)
+    assert all(isinstance(load_target(name), Target) for name in CPUS)
+    assert all(isinstance(load_target(name), GpuTarget) for name in GPUS)
 
 
 @pytest.mark.parametrize("name", list_targets())
@@ -66,7 +72,7 @@ def test_vector_registers_of_the_fixed_targets(name, lanes, registers):
     assert (target.simd_lanes, target.vector_registers) == (lanes, registers)
 
 
-@pytest.mark.parametrize("name", list_targets())
+@pytest.mark.parametrize("name", CPUS)
 def test_lanes_are_the_vector_width_iree_generates_for(name):
     """IREE derives its native vector size from the same flags: schedules and code generator must agree."""
     from iree.compiler import compile_str
@@ -182,7 +188,7 @@ def test_the_nearest_names_are_shown(tmp_path):
         load_target(write(tmp_path, features='"+neom"'))
 
 
-@pytest.mark.parametrize("name", list_targets())
+@pytest.mark.parametrize("name", CPUS)
 def test_llvm_compiles_for_a_shipped_target(name):
     target = load_target(name)
     check_processor(target.triple, target.cpu, target.features, target.iree_flags(), name)
