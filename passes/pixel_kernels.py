@@ -98,6 +98,9 @@ class _Rewriter:
         plans = []
         for op in self.ops:
             if op.name not in CONV_OPS:
+                if SPARSE in op.attributes:
+                    reason = "only convolutions have a sparse kernel on GPUs"
+                    self.report.refused.append((layer_of(op), op.name, reason))
                 continue
             plan = self._analyze(op)
             if isinstance(plan, Refusal):

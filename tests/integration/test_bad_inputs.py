@@ -183,8 +183,8 @@ def test_a_target_file_with_an_impossible_value(folder: Path, change: dict[str, 
     [
         (
             "z80",
-            "unknown target 'z80' (known: aarch64, cortex-a72, cortex-a73, x86_64, x86_64-v3, x86_64-v4; "
-            "or a path to a .toml file)",
+            "unknown target 'z80' (known: aarch64, cortex-a72, cortex-a73, cuda-sm_80, cuda-sm_90, vulkan-ampere, "
+            "vulkan-lavapipe, vulkan-valhall, x86_64, x86_64-v3, x86_64-v4; or a path to a .toml file)",
         ),
         ("nowhere.toml", "nowhere.toml: cannot read the target file: No such file or directory"),
         ("./models", "./models: cannot read the target file: Is a directory"),

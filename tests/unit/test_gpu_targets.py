@@ -149,7 +149,7 @@ def test_zeros_decide() -> None:
 
 
 def test_explain_says_what_is_left_to_iree(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = "zoo:layer,c=8,k=8,h=9"
+    spec = "zoo:layer,c=8,h=9"
     assert main(["explain", f"{spec},sparsity=0.8", "--target", "cuda-sm_90", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["untimed"].startswith("built for cuda-sm_90, whose code this host's CPU does not run")

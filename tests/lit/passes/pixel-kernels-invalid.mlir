@@ -12,6 +12,7 @@
 // CHECK-NEXT: // dlas-pixel-kernels: refused: many: linalg.conv_2d_nchw_fchw: 50.0% of the weights are not zero, more than the target's 30%
 // CHECK-NEXT: // dlas-pixel-kernels: refused: large: linalg.conv_2d_nchw_fchw: 4 workgroups for one channel alone, and the device has 3
 // CHECK-NEXT: // dlas-pixel-kernels: refused: half: linalg.conv_2d_nchw_fchw: f16 convolutions have no schedule (f32 has)
+// CHECK-NEXT: // dlas-pixel-kernels: refused: linear: linalg.matmul: only convolutions have a sparse kernel on GPUs
 // CHECK-NOT: // dlas
 // CHECK-NOT: flow.dispatch
 
@@ -37,4 +38,15 @@ func.func @convolutions(%x: tensor<1x2x9x9xf32>, %big: tensor<1x2x15x15xf32>, %h
   %3 = linalg.conv_2d_nchw_fchw {dlas.layer = "large", dlas.sparse = "direct"} ins(%big, %quarter : tensor<1x2x15x15xf32>, tensor<2x2x1x1xf32>) outs(%ib : tensor<1x2x15x15xf32>) -> tensor<1x2x15x15xf32>
   %4 = linalg.conv_2d_nchw_fchw {dlas.layer = "half", dlas.sparse = "direct"} ins(%h, %w16 : tensor<1x2x9x9xf16>, tensor<2x2x1x1xf16>) outs(%ih : tensor<1x2x9x9xf16>) -> tensor<1x2x9x9xf16>
   return %0, %1, %2, %3, %4 : tensor<1x2x9x9xf32>, tensor<1x2x9x9xf32>, tensor<1x2x9x9xf32>, tensor<1x2x15x15xf32>, tensor<1x2x9x9xf16>
+}
+
+// CHECK-LABEL: func.func @linear
+// CHECK: linalg.matmul
+func.func @linear(%x: tensor<1x2xf32>) -> tensor<1x2xf32> {
+  %zero = arith.constant 0.0 : f32
+  %w = arith.constant dense<[[0.0, 1.0], [0.0, 0.0]]> : tensor<2x2xf32>
+  %e = tensor.empty() : tensor<1x2xf32>
+  %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x2xf32>) -> tensor<1x2xf32>
+  %y = linalg.matmul {dlas.layer = "linear", dlas.sparse = "direct"} ins(%x, %w : tensor<1x2xf32>, tensor<2x2xf32>) outs(%i : tensor<1x2xf32>) -> tensor<1x2xf32>
+  return %y : tensor<1x2xf32>
 }
