@@ -77,7 +77,8 @@ class GpuBackend:
                 )
         subgroup = target.subgroup_sizes[0]
         threads = min(target.max_threads, target.max_workgroup_size[0])
-        self.rules = GpuRules(subgroup, threads, target.max_workgroups[0], target.sparse_share)
+        shares = (target.sparse_share, target.sparse_share_pointwise)
+        self.rules = GpuRules(subgroup, threads, target.max_workgroups[0], *shares)
         self.lowering = codegen.gpu_lowering(subgroup)
         self.backend = target.backend
 

@@ -20,18 +20,22 @@ class GpuRules:
         max_threads: of a workgroup.
         max_workgroups: of a dispatch.
         sparse_share: a convolution is computed by its non-zero weights up to this share of them.
+        sparse_share_pointwise: the same for pointwise ones.
     """
 
     subgroup: int
     max_threads: int
     max_workgroups: int
     sparse_share: float
+    sparse_share_pointwise: float
 
     def sparse(self, shape: ConvShape, nonzeros: int) -> Choice | Refusal:
         """The schedule of a convolution by its non-zero weights; or why it is better left as it is."""
         share = nonzeros / (shape.c_out * shape.c_per_group * shape.k_h * shape.k_w)
-        if share > self.sparse_share:
-            return Refusal(f"{share:.1%} of the weights are not zero, more than the target's {self.sparse_share:.0%}")
+        limit = self.sparse_share_pointwise if shape.kind == "pointwise" else self.sparse_share
+        if share > limit:
+            what = f"{limit:.0%} for {'pointwise' if shape.kind == 'pointwise' else 'such'} convolutions"
+            return Refusal(f"{share:.1%} of the weights are not zero, more than the target's {what}")
         threads = max(self.subgroup, min(_THREADS, self.max_threads) // self.subgroup * self.subgroup)
         tiles = shape.batch * -(-shape.out_h * shape.out_w // threads)
         channels = range(1, shape.c_out + 1)

@@ -131,7 +131,7 @@ class PixelKernelsPass(Pass):
 
     def run(self, module: Any) -> list[Note]:
         _load_dialects(module.context)
-        rules = GpuRules(self.subgroup, self.threads, self.workgroups, self.share)
+        rules = GpuRules(self.subgroup, self.threads, self.workgroups, self.share, self.share)
         return _form_kernels(self.name, PixelKernels(rules), module)
 
 

@@ -29,6 +29,7 @@ _GPU_COLUMNS = {
     "threads>": "max_threads",
     "shared bytes>": "workgroup_memory",
     "sparse up to>": "sparse_share",
+    "1x1>": "sparse_share_pointwise",
 }
 
 

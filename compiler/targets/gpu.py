@@ -54,6 +54,7 @@ class GpuTarget:
         max_workgroups: of a dispatch, in x, y and z.
         workgroup_memory: bytes that a workgroup shares.
         sparse_share: a pruned convolution is computed by its non-zeros up to this share of them.
+        sparse_share_pointwise: the same for pointwise ones, which are matrix products to IREE.
     """
 
     name: str
@@ -72,6 +73,7 @@ class GpuTarget:
     max_workgroups: tuple[int, ...]
     workgroup_memory: int
     sparse_share: float
+    sparse_share_pointwise: float
 
     @property
     def is_host(self) -> bool:
@@ -178,6 +180,7 @@ def _three(high: int) -> Rule:
     )
 
 
+_SHARE = Rule(float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
 _QUOTED = re.compile(r"[\w.+:,-]*")
 
 # One line per key. Text goes into an attribute between quotes.
@@ -212,5 +215,6 @@ _RULES = {
     "max_workgroup_size": _three(1 << 12),
     "max_workgroups": _three((1 << 31) - 1),
     "workgroup_memory": integer(0, 1 << 20, "bytes"),
-    "sparse_share": Rule(float, "a number from 0 to 1", lambda value: 0 <= value <= 1),
+    "sparse_share": _SHARE,
+    "sparse_share_pointwise": _SHARE,
 }

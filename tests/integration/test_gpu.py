@@ -47,6 +47,11 @@ GRID: list[tuple[Any, ...]] = [
 ]
 
 
+def always(name: str) -> GpuTarget:
+    """The target with sparse kernels wherever there is a zero."""
+    return replace(load_target(name), sparse_share=1.0, sparse_share_pointwise=1.0)
+
+
 class Layers(nn.Module):
     """Independent layers: an input and a result each."""
 
@@ -142,7 +147,7 @@ def lavapipe() -> None:
 @pytest.mark.usefixtures("lavapipe")
 def test_pruned_layers_agree_with_float64() -> None:
     model, inputs = pruned_layers()
-    compilation = compiled(model, inputs, "vulkan-lavapipe")
+    compilation = compiled(model, inputs, always("vulkan-lavapipe"))
     kernels = [kernel for kernel in compilation.artifact.kernels if kernel.schedule == "sparse_pixel_conv"]
     assert sum(kernel.calls for kernel in kernels) == len(GRID)
     # Bias and ReLU are in the kernels: what is left to IREE is the padding.
@@ -156,7 +161,7 @@ def test_pruned_networks_agree_with_float64() -> None:
     stages = [prune(Residual(16), 0.8), nn.MaxPool2d(3, 2, 1), nn.Conv2d(16, 24, 3, 1, 1), nn.ReLU()]
     model = nn.Sequential(*stages, prune(nn.Conv2d(24, 16, 3, 1, 1), 0.9)).eval()
     x = torch.randn(1, 16, 21, 30)
-    few = replace(load_target("vulkan-lavapipe"), max_workgroups=(40, 40, 40))
+    few = replace(always("vulkan-lavapipe"), max_workgroups=(40, 40, 40))
     compilation = compiled(model, (x,), few)
     kernels = [kernel for kernel in compilation.artifact.kernels if kernel.schedule is not None]
     assert sum(kernel.calls for kernel in kernels) == 5 and any(kernel.knobs["k_w"] > 1 for kernel in kernels)
@@ -224,9 +229,8 @@ def test_an_artifact_is_refused_by_what_it_is_not_for() -> None:
 
 def test_ptx_holds_the_kernels(tmp_path: Path) -> None:
     model, inputs = pruned_layers()
-    target = "cuda-sm_90"
     flags = (f"--iree-hal-dump-executable-files-to={tmp_path}",)
-    compilation = compiled(model, inputs, target, iree_flags=flags)
+    compilation = compiled(model, inputs, always("cuda-sm_90"), iree_flags=flags)
     kernels = [kernel for kernel in compilation.artifact.kernels if kernel.schedule == "sparse_pixel_conv"]
     assert sum(kernel.calls for kernel in kernels) == len(GRID)
     code = {path.read_text() for path in tmp_path.glob("*.ptx")}

@@ -42,6 +42,7 @@ VALUES = {
     "max_workgroups": "[65535, 65535, 65535]",
     "workgroup_memory": "16384",
     "sparse_share": "0.4",
+    "sparse_share_pointwise": "0.1",
 }
 
 
@@ -142,10 +143,16 @@ def test_rules_keep_to_the_device(name: str) -> None:
 
 
 def test_zeros_decide() -> None:
-    rules = GpuRules(subgroup=32, max_threads=1024, max_workgroups=65535, sparse_share=0.25)
+    rules = GpuRules(32, 1024, 65535, sparse_share=0.25, sparse_share_pointwise=0.1)
     assert isinstance(rules.sparse(conv(), 64 * 64 * 9 // 4), Choice)
     refused = rules.sparse(conv(), 64 * 64 * 9 // 4 + 64)
-    assert refused == Refusal("25.2% of the weights are not zero, more than the target's 25%")
+    assert refused == Refusal("25.2% of the weights are not zero, more than the target's 25% for such convolutions")
+    pointwise = replace(conv(), k_h=1, k_w=1, pads=(0, 0, 0, 0))
+    assert isinstance(rules.sparse(pointwise, 64 * 64 // 10), Choice)
+    refused = rules.sparse(pointwise, 64 * 64 // 5)
+    assert refused == Refusal(
+        "20.0% of the weights are not zero, more than the target's 10% for pointwise convolutions"
+    )
 
 
 def test_explain_says_what_is_left_to_iree(capsys: pytest.CaptureFixture[str]) -> None:

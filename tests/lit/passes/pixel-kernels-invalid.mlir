@@ -9,7 +9,7 @@
 // CHECK-NOT: done
 // CHECK: // dlas-pixel-kernels: refused: dense: linalg.conv_2d_nchw_fchw: no zeros among the weights: GPUs have schedules for pruned convolutions only
 // CHECK-NEXT: // dlas-pixel-kernels: refused: gemm: linalg.conv_2d_nchw_fchw: sparse algorithm 'gemm' has no kernel (direct has)
-// CHECK-NEXT: // dlas-pixel-kernels: refused: many: linalg.conv_2d_nchw_fchw: 50.0% of the weights are not zero, more than the target's 30%
+// CHECK-NEXT: // dlas-pixel-kernels: refused: many: linalg.conv_2d_nchw_fchw: 50.0% of the weights are not zero, more than the target's 30% for pointwise convolutions
 // CHECK-NEXT: // dlas-pixel-kernels: refused: large: linalg.conv_2d_nchw_fchw: 4 workgroups for one channel alone, and the device has 3
 // CHECK-NEXT: // dlas-pixel-kernels: refused: half: linalg.conv_2d_nchw_fchw: f16 convolutions have no schedule (f32 has)
 // CHECK-NEXT: // dlas-pixel-kernels: refused: linear: linalg.matmul: only convolutions have a sparse kernel on GPUs
