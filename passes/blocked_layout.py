@@ -31,7 +31,7 @@ from dlas.passes.layout_assignment import blocked as blocked_name
 from dlas.passes.layout_graph import LayoutGraph, LayoutPolicy
 from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
-from dlas.passes.planar import Phases, Planar, PlanarGeometry, reads_in_place
+from dlas.passes.planar import Phases, Planar, PlanarGeometry, PlanarSite
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
 from dlas.passes.sparse_linear_kernels import RowTiles
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
@@ -102,7 +102,7 @@ class _Rewriter:
         self.demands = self._halo_demands()
         self.geometry = PlanarGeometry(
             [
-                (site.data, site.shape, chosen.choice.knobs["accumulators"])
+                _planar_site(site, chosen.choice)
                 for op, site in self.graph.sparse
                 if (chosen := self.graph.chosen(op)) is not None
                 and chosen.result == PLANAR
@@ -434,7 +434,7 @@ class _Rewriter:
         plane = self.geometry.plane(*ir.ShapedType(group.results[0].type).shape[2:])
         if isinstance(group.root, ConvSite):
             shape = group.root.shape
-            data = self._sparse_input(group.root, layer)
+            data = self._sparse_input(group.root, group.choice, layer)
             weights = group.root.weights
             out = self.emitter.sparse_conv(shape, data, weights, group.choice, layer, epilogue, full, results, plane)
         else:
@@ -442,16 +442,16 @@ class _Rewriter:
             out = self.emitter.planes(shape_, group.choice, layer, epilogue, full, results, plane)
         self.planar.update((result.value, planar) for result, planar in zip(results, out, strict=True))
 
-    def _sparse_input(self, site: ConvSite, layer: str) -> Planar | tuple[ir.Value, Phases]:
-        shape = site.shape
-        if reads_in_place(shape):
+    def _sparse_input(self, site: ConvSite, choice: Choice, layer: str) -> Planar | tuple[ir.Value, Phases]:
+        shape, planar = site.shape, _planar_site(site, choice)
+        if planar.in_place:
             return self._planar(site.data)
-        phases = self.geometry.phases(site.data, shape)
+        phases = self.geometry.phases(planar)
         if (site.data, phases) not in self.phases:
-            choice = self.config.policy.plain("phases", shape.in_h, shape.in_w)
+            copy = self.config.policy.plain("phases", shape.in_h, shape.in_w)
             known = self.planar.get(site.data)
             source = self.emitter.dense_planes(site.data) if known is None else known
-            self.phases[site.data, phases] = self.emitter.to_phases(source, phases, choice, layer)
+            self.phases[site.data, phases] = self.emitter.to_phases(source, phases, copy, layer)
         return self.phases[site.data, phases], phases
 
     def _planar(self, value: ir.Value) -> Planar:
@@ -581,6 +581,10 @@ class _Rewriter:
 
 def _reads_blocks(implementation: Implementation) -> bool:
     return any(layout not in (NCHW, PLANAR) for layout in implementation.operands)
+
+
+def _planar_site(site: ConvSite, choice: Choice) -> PlanarSite:
+    return PlanarSite(site.data, site.shape, choice.knobs["accumulators"], bool(choice.knobs.get("shift")))
 
 
 def _read_pads(site: ConvSite, choice: Choice) -> Pads:

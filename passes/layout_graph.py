@@ -34,7 +34,7 @@ class LayoutPolicy(Protocol):
     def implementations(self, shape: ConvShape) -> Sequence[Implementation] | Refusal:
         """The ways to compute a convolution, or why there is none."""
 
-    def sparse(self, shape: ConvShape, nonzeros: int) -> Implementation | Refusal:
+    def sparse(self, shape: ConvShape, nonzeros: int, algorithm: str) -> Implementation | Refusal:
         """The way to compute a convolution by so many non-zero weights, or why it is none."""
 
     def matmul(self, m: int, n: int, k: int) -> Choice | Refusal:
@@ -129,8 +129,9 @@ class LayoutGraph:
             self.refused[op] = found
             return
         ways = list(found)
-        if SPARSE in op.attributes and op.attributes[SPARSE].value == "direct":
-            sparse = self.policy.sparse(site.shape, int(np.count_nonzero(site.weights)))
+        if SPARSE in op.attributes:
+            nonzeros = int(np.count_nonzero(site.weights))
+            sparse = self.policy.sparse(site.shape, nonzeros, op.attributes[SPARSE].value)
             if isinstance(sparse, Implementation):
                 ways.append(sparse)
                 self.sparse.append((op, site))
@@ -138,7 +139,7 @@ class LayoutGraph:
 
     def _add_matmul(self, op: ir.Operation) -> None:
         """A product by pruned weights; it has a choice of kernels, though not of layouts."""
-        if SPARSE not in op.attributes or op.attributes[SPARSE].value != "direct":
+        if SPARSE not in op.attributes or op.attributes[SPARSE].value not in ("any", "direct"):
             return
         site = MatmulSite.analyze(op)
         if isinstance(site, Refusal):

@@ -1,6 +1,6 @@
 """Form GPU kernels of pruned convolutions: a thread per output pixel and channel walks the non-zeros of its filter.
 
-The weights of a convolution with ``dlas.sparse = "direct"`` become CSR constants whose columns are rewritten to
+The weights of a convolution with ``dlas.sparse`` ("any" or "direct") become CSR constants whose columns are rewritten to
 positions in the padded input. Those are distances from the corner of a pixel's window, the same for every pixel, so any
 kernel size, stride, dilation and number of groups is the same kernel. The elementwise ops behind the convolution join
 it. All tensors stay in NCHW: neighbouring threads then load neighbouring pixels.
@@ -126,7 +126,7 @@ class _Rewriter:
         if SPARSE not in op.attributes:
             return Refusal("no zeros among the weights: GPUs have schedules for pruned convolutions only")
         algorithm = ir.StringAttr(op.attributes[SPARSE]).value
-        if algorithm != "direct":
+        if algorithm not in ("any", "direct"):
             return Refusal(f"sparse algorithm {algorithm!r} has no kernel (direct has)")
         choice = self.policy.sparse(site.shape, int(np.count_nonzero(site.weights)))
         if isinstance(choice, Refusal):
@@ -207,7 +207,8 @@ class _Emitter(KernelFrame):
         taps = [
             y * shape.dilation[0] * width + x * shape.dilation[1] for y in range(shape.k_h) for x in range(shape.k_w)
         ]
-        csr = compress(shape, plan.site.weights, shape.c_per_group, np.array(taps), height * width)
+        places = np.arange(shape.c_in)[:, None] * height * width + np.array(taps)
+        csr = compress(shape, plan.site.weights, shape.c_per_group, places)
         integer = ir.IntegerType.get_signless(32)
         # IREE has no tensors without elements.
         filter_ = [

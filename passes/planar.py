@@ -62,11 +62,18 @@ class Plane:
 
     @classmethod
     def padded(
-        cls, height: int, width: int, pads: Pads, pitch: int, lanes: int, accumulators: Collection[int]
+        cls,
+        height: int,
+        width: int,
+        pads: Pads,
+        pitch: int,
+        lanes: int,
+        accumulators: Collection[int],
+        multiple: int = 1,
     ) -> Plane:
-        """Planes with these pads and at least this pitch, for register tiles of up to so many vectors."""
+        """Planes with these pads, at least this pitch, and a multiple, for register tiles of up to so many vectors."""
         top, left, bottom, right = pads
-        pitch = max(pitch, width + max(left, right))
+        pitch = -(-max(pitch, width + max(left, right)) // multiple) * multiple
         pixels = (height - 1) * pitch + width
         cover = max(RegisterTile.of(pixels, lanes, count).cover for count in (1, *accumulators))
         if pads == NO_PADS and (pitch, cover) == (width, pixels):
@@ -98,7 +105,8 @@ class Phases:
     """The input of a convolution, its padding included, split by the strides: ``[N, phases, C, size]``.
 
     Phase (a, b) has the padded rows a, a + S_h, ... and columns b, b + S_w, ..., at the pitch of the *result*: each
-    tap then reads one phase at a constant distance.
+    tap then reads one phase at a constant distance. Where they are *shifted*, b is a tap's own column instead of that
+    modulo S_w: there are copies for all K_w columns, and the distance is whole rows.
 
     Attributes:
         stride: S_h, S_w.
@@ -107,6 +115,7 @@ class Phases:
         rows: of a phase.
         pitch: elements from a row to the next.
         size: elements of a phase.
+        shifted: whether phases are shifted.
     """
 
     stride: tuple[int, int]
@@ -115,6 +124,7 @@ class Phases:
     rows: int
     pitch: int
     size: int
+    shifted: bool = False
 
 
 @dataclass
@@ -123,27 +133,28 @@ class PhaseDemand:
 
     pads: Pads = NO_PADS
     shapes: list[ConvShape] = field(default_factory=list)
+    shifted: bool = False
 
     def phases(self, out: Plane, lanes: int) -> Phases:
         """The phases that all of them find their taps in."""
         stride = self.shapes[0].stride
-        taps = [place for shape in self.shapes for place in tap_places(shape, self.pads)]
+        taps = [place for shape in self.shapes for place in tap_places(shape, self.pads, self.shifted)]
         used = tuple(sorted({phase for phase, _, _ in taps}))
         down, along = max(row for _, row, _ in taps), max(column for _, _, column in taps)
         rows = out.height + down
         size = max(down * out.pitch + along + out.cover, rows * out.pitch + lanes)
-        return Phases(stride, self.pads, used, rows, out.pitch, (-(-size // _LINE) | 1) * _LINE)
+        return Phases(stride, self.pads, used, rows, out.pitch, (-(-size // _LINE) | 1) * _LINE, self.shifted)
 
 
-def tap_places(shape: ConvShape, pads: Pads) -> list[tuple[tuple[int, int], int, int]]:
+def tap_places(shape: ConvShape, pads: Pads, shifted: bool = False) -> list[tuple[tuple[int, int], int, int]]:
     """For each tap (K_h, K_w order), its phase and the row and column there that output (0, 0) reads."""
     places = []
     for y in range(shape.k_h):
         for x in range(shape.k_w):
             row = y * shape.dilation[0] + pads[0] - shape.pads[0]
             column = x * shape.dilation[1] + pads[1] - shape.pads[1]
-            phase = (row % shape.stride[0], column % shape.stride[1])
-            places.append((phase, row // shape.stride[0], column // shape.stride[1]))
+            first = column if shifted else column % shape.stride[1]
+            places.append(((row % shape.stride[0], first), row // shape.stride[0], (column - first) // shape.stride[1]))
     return places
 
 
@@ -192,25 +203,43 @@ class Csr:
     chunks: int
 
 
-def compress(shape: ConvShape, weights: np.ndarray, channels: int, tap_offsets: np.ndarray, plane: int) -> Csr:
+def compress(shape: ConvShape, weights: np.ndarray, channels: int, places: np.ndarray) -> Csr:
     """Weights ``[K, C_PG, K_h, K_w]`` to CSR with the column of a non-zero rewritten to its input offset.
 
     Args:
         channels: input channels of a chunk.
-        tap_offsets: ``[K_h * K_w]``: position of each tap for channel 0.
-        plane: elements from a channel to the next.
+        places: ``[C, K_h * K_w]``: the offset for each input channel and tap.
     """
     k, taps = shape.c_out, shape.k_h * shape.k_w
     rows, columns = np.nonzero(weights.reshape(k, -1))
     values = weights.reshape(k, -1)[rows, columns]
     channel = columns // taps
     chunks = -(-shape.c_per_group // channels)
-    offsets = (channel + rows // shape.k_per_group * shape.c_per_group) * plane + tap_offsets[columns % taps]
+    offsets = places[channel + rows // shape.k_per_group * shape.c_per_group, columns % taps]
     place = channel // channels * k + rows
     order = np.argsort(place, kind="stable")
     positions = np.zeros(chunks * k + 1, np.int32)
     np.cumsum(np.bincount(place, minlength=chunks * k), out=positions[1:])
     return Csr(positions, offsets[order].astype(np.int32), np.ascontiguousarray(values[order], np.float32), chunks)
+
+
+@dataclass(frozen=True)
+class PlanarSite:
+    """A sparse convolution: the value that it reads, its shape, and of its knobs what its planes depend on."""
+
+    data: ir.Value
+    shape: ConvShape
+    accumulators: int
+    shifted: bool
+
+    @property
+    def in_place(self) -> bool:
+        return reads_in_place(self.shape) and not self.shifted
+
+    @property
+    def key(self) -> tuple[ir.Value, tuple[int, int], tuple[int, int], bool]:
+        """What sites that share their phases have in common."""
+        return self.data, self.shape.stride, (self.shape.out_h, self.shape.out_w), self.shifted
 
 
 class PlanarGeometry:
@@ -219,43 +248,44 @@ class PlanarGeometry:
     Elementwise operands of equal size must have equal planes, so sizes and not tensors have geometries.
 
     Args:
-        sites: the input value, the shape and the accumulators of each sparse convolution.
+        sites: the sparse convolutions.
         lanes: of a vector.
     """
 
-    def __init__(self, sites: Sequence[tuple[ir.Value, ConvShape, int]], lanes: int) -> None:
+    def __init__(self, sites: Sequence[PlanarSite], lanes: int) -> None:
         self.lanes = lanes
-        self.demands: dict[tuple[ir.Value, tuple[int, int], tuple[int, int]], PhaseDemand] = {}
+        self.demands: dict[tuple[ir.Value, tuple[int, int], tuple[int, int], bool], PhaseDemand] = {}
         self._pads: dict[tuple[int, int], Pads] = {}
         self._pitch: dict[tuple[int, int], int] = {}
+        self._aligned: set[tuple[int, int]] = set()
         self._accumulators: dict[tuple[int, int], set[int]] = {}
-        for value, shape, accumulators in sites:
+        for site in sites:
+            shape = site.shape
             out = (shape.out_h, shape.out_w)
-            self._accumulators.setdefault(out, set()).add(accumulators)
-            if reads_in_place(shape):
+            self._accumulators.setdefault(out, set()).add(site.accumulators)
+            if site.shifted:
+                self._aligned.add(out)
+            if site.in_place:
                 self._pads[out] = _widest(self._pads.get(out, NO_PADS), shape.pads)
             else:
-                demand = self.demands.setdefault(_phase_key(value, shape), PhaseDemand())
+                demand = self.demands.setdefault(site.key, PhaseDemand(shifted=site.shifted))
                 demand.shapes.append(shape)
                 demand.pads = _widest(demand.pads, shape.pads)
-        for (_, _, out), demand in self.demands.items():
-            reach = max(column for shape in demand.shapes for _, _, column in tap_places(shape, demand.pads))
-            self._pitch[out] = max(self._pitch.get(out, 0), out[1] + reach)
+        for (_, _, out, shifted), demand in self.demands.items():
+            places = [place for shape in demand.shapes for place in tap_places(shape, demand.pads, shifted)]
+            self._pitch[out] = max(self._pitch.get(out, 0), out[1] + max(column for _, _, column in places))
 
     def plane(self, height: int, width: int) -> Plane:
         """The planes of images of this size."""
         size = (height, width)
         pads, pitch = self._pads.get(size, NO_PADS), self._pitch.get(size, 0)
-        return Plane.padded(height, width, pads, pitch, self.lanes, self._accumulators.get(size, ()))
+        multiple = self.lanes if size in self._aligned else 1
+        return Plane.padded(height, width, pads, pitch, self.lanes, self._accumulators.get(size, ()), multiple)
 
-    def phases(self, value: ir.Value, shape: ConvShape) -> Phases:
+    def phases(self, site: PlanarSite) -> Phases:
         """How the input of a convolution is split."""
-        out = self.plane(shape.out_h, shape.out_w)
-        return self.demands[_phase_key(value, shape)].phases(out, self.lanes)
-
-
-def _phase_key(value: ir.Value, shape: ConvShape) -> tuple[ir.Value, tuple[int, int], tuple[int, int]]:
-    return value, shape.stride, (shape.out_h, shape.out_w)
+        out = self.plane(site.shape.out_h, site.shape.out_w)
+        return self.demands[site.key].phases(out, self.lanes)
 
 
 def _widest(pads: Pads, more: Pads) -> Pads:

@@ -8,6 +8,13 @@ vector whose other operand comes straight from memory.
       acc[V] : vector<B>
       for j in row (chunk, k):  acc[v] += splat(values[j]) * x[offsets[j] + tile + v*B : +B]
       out[k, tile + v*B : +B] = epilogue(acc[v])                                            after the last chunk
+
+Variants differ in what ``x`` is:
+
+    direct  the planes, where they are
+    shift   a copy of the planes per column of the kernel, shifted by it, so that every vector is aligned
+    pack    im2col of the chunk and the tile, in the workgroup's scratch: x[c, tap, :] = plane[c, tap + tile : +V*B]
+    tile    the planes cut into tiles with their halo, [tiles, C, V*B + halo], by a kernel of its own
 """
 
 from __future__ import annotations
@@ -57,20 +64,29 @@ class SparseKernels(KernelFrame):
             out: geometry of the results.
         """
         register = RegisterTile.of(out.pixels, self.block, choice.knobs["accumulators"])
-        source, csr = self._compressed(shape, data, weights, choice.knobs["channels"])
         tail = _Tail(self, out, register.count, epilogue, results)
-        nest = _Nest(tail, shape, csr, register.vectors)
-        extent = int(ir.ShapedType(source.type).shape[1])
+        source = _Source.of(shape, data)
+        if choice.knobs.get("tile"):
+            source = self._tiled(source, tail, register, layer)
+        panel = _Panel.of(shape, source, choice.knobs["channels"], register.vectors * self.block)
+        packed = bool(choice.knobs.get("pack"))
+        csr = compress(shape, weights, choice.knobs["channels"], panel.places if packed else source.places(shape.c_in))
+        nest = _Nest(tail, shape, csr, register.vectors, panel if packed else None, in_tiles=source.tiled)
+        elements = source.planes * source.size
+        groups = [[0], [1], [2, 3]] if source.tiled else [[0], [1, 2]]
+        x_shape = [shape.batch, *([register.count] if source.tiled else []), elements]
+        x_value = reshape_collapse(source.value, x_shape, groups)
         constants = [make_constant(array, kind) for array, kind in nest.constants()]
 
         def emit(b: d.DispatchBody, bound: list[ir.Value], place: _Place, outs: list[ir.Value]) -> list[ir.Value]:
-            x = b.load(bound[0], [place.image, 0], [1, extent], [extent])
+            start = [place.image, *([place.tile] if source.tiled else []), 0]
+            x = b.load(bound[0], start, [1] * (len(start) - 1) + [elements], [elements])
             sizes = [[int(ir.ShapedType(value.type).shape[0])] for value in constants]
             loaded = [b.load(binding, [0], size, size) for binding, size in zip(bound[1:], sizes, strict=True)]
             return nest.emit(x, loaded, place, outs)
 
         result_shape = (shape.batch, shape.c_out, shape.out_h, shape.out_w)
-        values = self._planar_dispatch(tail, result_shape, choice.knobs["k_w"], [source, *constants], planes, emit)
+        values = self._planar_dispatch(tail, result_shape, choice.knobs["k_w"], [x_value, *constants], planes, emit)
         inputs = values[0].owner.operation.operands
         moved = sum(tensor_bytes(value.type) for value in (*list(inputs)[1:], *values))
         operations = 2 * csr.values.size * shape.batch * shape.out_h * shape.out_w
@@ -159,26 +175,40 @@ class SparseKernels(KernelFrame):
         types = [d.tensor_type([batch, channels, size], self.element)] * len(tail.results)
         return d.create_dispatch(batch * tail.tiles * k_tiles, operands, types, body)
 
-    def _compressed(
-        self, shape: ConvShape, data: Planar | tuple[ir.Value, Phases], weights: np.ndarray, channels: int
-    ) -> tuple[ir.Value, Csr]:
-        """The input as ``[N, elements]``, and the filter with offsets into it."""
-        if isinstance(data, Planar):
-            plane, value = data.plane, data.value
-            places = tap_places(shape, shape.pads)
-            taps = [
-                plane.start + (row - shape.pads[0]) * plane.pitch + column - shape.pads[1] for _, row, column in places
-            ]
-            csr = compress(shape, weights, channels, np.array(taps), plane.size)
-            return reshape_collapse(value, [shape.batch, shape.c_in * plane.size], [[0], [1, 2]]), csr
-        value, phases = data
-        taps = [
-            phases.used.index(phase) * shape.c_in * phases.size + row * phases.pitch + column
-            for phase, row, column in tap_places(shape, phases.pads)
-        ]
-        csr = compress(shape, weights, channels, np.array(taps), phases.size)
-        elements = len(phases.used) * shape.c_in * phases.size
-        return reshape_collapse(value, [shape.batch, elements], [[0], [1, 2, 3]]), csr
+    def _tiled(self, source: _Source, tail: _Tail, register: RegisterTile, layer: str) -> _Source:
+        """The input cut into the tiles of pixels, with what their taps reach beyond them."""
+        pixels = register.vectors * self.block
+        within = [place for _, place in source.taps]
+        low = min(within)
+        reach = max(within) - low + pixels
+        size = -(-reach // self.block) * self.block
+        batch = ir.ShapedType(source.value.type).shape[0]
+        type = d.tensor_type([batch, register.count, source.planes, size], self.element)
+
+        def body(b: d.DispatchBody) -> None:
+            dim = ir.AffineExpr.get_dim(0)
+            image = b.affine(ir.AffineExpr.get_floor_div(dim, register.count)) if batch > 1 else 0
+            tile = b.affine(ir.AffineExpr.get_mod(dim, register.count))
+            planes = [source.planes, source.size]
+            x = b.load(b.inputs[0], [image, 0, 0], [1, *planes], planes)
+            place, sizes = [image, tile, 0, 0], [1, 1, source.planes, size]
+            out = b.load(b.outputs[0], place, sizes, sizes[2:])
+            base = tail.base(tile, pixels)
+
+            def plane(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                index, target = v.Indices(), carried[0]
+                for start in sorted({min(i, reach - self.block) for i in range(0, reach, self.block)}):
+                    value = tail.read(x, [number, v.affine(dim + (low + start), base)], index)
+                    target = v.write(v.mark(value, "epilogue"), target, [number, start], index)
+                return [target]
+
+            b.store(v.loop(source.planes, [out], plane)[0], b.outputs[0], place, sizes)
+
+        value = d.create_dispatch(batch * register.count, [source.value], [type], body)[0]
+        moved = tensor_bytes(source.value.type) + tensor_bytes(type)
+        copy = Choice("row_copy", {"ow": self.block, "block": self.block}, "whole vectors of a tile")
+        self.record(value.owner.operation, "tiles", copy, layer, {}, 0, moved)
+        return _Source(value, source.planes, size, [(plane, place - low) for plane, place in source.taps], True)
 
     # -- to the layout and back ------------------------------------------------------------------------------------
 
@@ -276,6 +306,77 @@ class SparseKernels(KernelFrame):
 
 
 @dataclass(frozen=True)
+class _Source:
+    """What a sparse convolution reads.
+
+    Attributes:
+        value: ``[N, planes, size]``, or ``[N, tiles, planes, size]``.
+        planes: planes of an image, several for a channel where there are phases.
+        size: elements of a plane.
+        taps: for each tap (K_h, K_w order), channel 0's plane and the position there that the tile's first pixel reads.
+        tiled: whether tiles are apart.
+    """
+
+    value: ir.Value
+    planes: int
+    size: int
+    taps: list[tuple[int, int]]
+    tiled: bool = False
+
+    @classmethod
+    def of(cls, shape: ConvShape, data: Planar | tuple[ir.Value, Phases]) -> _Source:
+        """The planes, or the phases of a plane."""
+        if isinstance(data, Planar):
+            plane = data.plane
+            first = plane.start - shape.pads[0] * plane.pitch - shape.pads[1]
+            rows = [(row, column) for _, row, column in tap_places(shape, shape.pads)]
+            taps = [(0, first + row * plane.pitch + column) for row, column in rows]
+            return cls(data.value, shape.c_in, plane.size, taps)
+        value, phases = data
+        taps = [
+            (phases.used.index(phase) * shape.c_in, row * phases.pitch + column)
+            for phase, row, column in tap_places(shape, phases.pads, phases.shifted)
+        ]
+        planes = len(phases.used) * shape.c_in
+        return cls(
+            reshape_collapse(value, [shape.batch, planes, phases.size], [[0], [1, 2], [3]]), planes, phases.size, taps
+        )
+
+    def places(self, channels: int) -> np.ndarray:
+        """``[channels, taps]``: position in an image's planes."""
+        plane, place = np.array(self.taps).T
+        return (np.arange(channels)[:, None] + plane) * self.size + place
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """The scratch of *pack*: a row of pixels for each input channel of a chunk and tap.
+
+    Attributes:
+        rows: number of rows.
+        pixels: of a row.
+        columns: ``[groups * chunks * rows]``: where each row comes from.
+        places: ``[C, taps]``: where the row of a channel and tap is.
+    """
+
+    rows: int
+    pixels: int
+    columns: np.ndarray
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, shape: ConvShape, source: _Source, channels: int, pixels: int) -> _Panel:
+        taps, per_group = shape.k_h * shape.k_w, shape.c_per_group
+        chunks = -(-per_group // channels)
+        # The last chunk may have fewer channels: it copies the last one again.
+        channel = np.minimum(np.arange(chunks * channels), per_group - 1)
+        all_channels = np.arange(shape.groups)[:, None] * per_group + channel
+        rows = (np.arange(shape.c_in) % per_group % channels)[:, None] * taps + np.arange(taps)
+        columns = source.places(shape.c_in)[all_channels.reshape(-1)].reshape(-1)
+        return cls(channels * taps, pixels, columns, rows * pixels)
+
+
+@dataclass(frozen=True)
 class _Place:
     """A workgroup's part of the result: image, first channel, number of the tile of pixels, and channels."""
 
@@ -299,6 +400,11 @@ class _Tail:
         self.frame, self.out, self.tiles, self.epilogue, self.results = frame, out, tiles, epilogue, results
         self.vector = ir.VectorType.get([frame.block], frame.element)
         self.masked = any(any(result.halo) for result in results)
+
+    def base(self, tile: ir.Value, pixels: int) -> ir.Value:
+        """The first pixel of a tile; the last tile begins early where it would reach over the end."""
+        base = v.affine(ir.AffineExpr.get_dim(0) * pixels, tile)
+        return v.minimum(base, d.index_constant(self.out.pixels - pixels)) if self.tiles > 1 else base
 
     def read(self, source: ir.Value, place: Sequence[v.Index], index: v.Indices) -> ir.Value:
         return v.read(source, place, self.vector, d.float_constant(0.0, self.frame.element), index)
@@ -363,31 +469,35 @@ class _Tail:
 class _Nest:
     """The loops of one workgroup of :meth:`SparseKernels.sparse_conv`, up to its tail."""
 
-    def __init__(self, tail: _Tail, shape: ConvShape, csr: Csr, vectors: int) -> None:
-        self.tail, self.shape, self.csr, self.vectors = tail, shape, csr, vectors
+    def __init__(
+        self, tail: _Tail, shape: ConvShape, csr: Csr, vectors: int, panel: _Panel | None, *, in_tiles: bool
+    ) -> None:
+        self.tail, self.shape, self.csr, self.vectors, self.panel = tail, shape, csr, vectors, panel
+        self.in_tiles = in_tiles
         self.vector, self.block, self.element = tail.vector, tail.frame.block, tail.frame.element
 
     def constants(self) -> list[tuple[np.ndarray, ir.Type]]:
-        """Positions, offsets and values."""
+        """Positions, offsets and values, and where the panel comes from."""
         integer = ir.IntegerType.get_signless(32)
         csr = self.csr
         # IREE has no tensors without elements.
         offsets = csr.offsets if csr.offsets.size else np.zeros(1, np.int32)
         values = csr.values if csr.values.size else np.zeros(1, np.float32)
-        return [(csr.positions, integer), (offsets, integer), (values, self.element)]
+        columns = [] if self.panel is None else [(self.panel.columns.astype(np.int32), integer)]
+        return [(csr.positions, integer), (offsets, integer), (values, self.element), *columns]
 
     def emit(self, x: ir.Value, constants: Sequence[ir.Value], place: _Place, outs: list[ir.Value]) -> list[ir.Value]:
         """All chunks of the workgroup's channels."""
         self.x, self.first = x, place.first
-        self.positions, self.offsets, self.values = constants
+        self.positions, self.offsets, self.values, *self.columns = constants
         pixels = self.vectors * self.block
-        self.base = v.affine(ir.AffineExpr.get_dim(0) * pixels, place.tile)
-        if self.tail.tiles > 1:
-            self.base = v.minimum(self.base, d.index_constant(self.tail.out.pixels - pixels))
+        self.base = self.tail.base(place.tile, pixels)
+        self.origin: ir.Value | None = None if self.in_tiles else self.base
         chunks = self.csr.chunks
         # The sums between chunks: tiles overlap at the end of a plane, and their results are other workgroups', too.
         scratch = [d.empty([place.k_w, pixels], self.element)] if chunks > 1 else []
-        carried = [*scratch, *outs]
+        panel = [] if self.panel is None else [d.empty([self.panel.rows * self.panel.pixels], self.element)]
+        carried = [*panel, *scratch, *outs]
         # The first chunk starts from zero and the last has the epilogue.
         for number, count in [(0, 1), (1, chunks - 2), (chunks - 1, 1)] if chunks > 1 else [(0, 1)]:
             if not count:
@@ -395,10 +505,31 @@ class _Nest:
 
             def chunk(c: ir.Value, carried: list[ir.Value], number: int = number) -> list[ir.Value]:
                 index = v.affine(ir.AffineExpr.get_dim(0) + number, c)
-                return v.loop(place.k_w, carried, partial(self._row, index, number == 0, number == chunks - 1))
+                filled = [self._fill(x, index, self.panel, value) for value in carried[: len(panel)] if self.panel]
+                if filled:
+                    self.x, self.origin = filled[0], None
+                row = partial(self._row, index, number == 0, number == chunks - 1)
+                return [*filled, *v.loop(place.k_w, carried[len(panel) :], row)]
 
             carried = v.loop(count, carried, chunk)
-        return carried[len(scratch) :]
+        return carried[len(panel) + len(scratch) :]
+
+    def _fill(self, x: ir.Value, chunk: ir.Value, panel: _Panel, target: ir.Value) -> ir.Value:
+        """Im2col of a chunk for the tile."""
+        d0, d1, d2 = (ir.AffineExpr.get_dim(i) for i in range(3))
+        group = ir.AffineExpr.get_floor_div(d0, self.shape.k_per_group)
+        first = v.affine((group * self.csr.chunks + d1) * panel.rows, self.first, chunk)
+
+        def row(r: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            index, target = v.Indices(), carried[0]
+            start = self._integer(self.columns[0], v.add(first, r))
+            start = start if self.in_tiles else v.add(start, self.base)
+            for i in range(0, panel.pixels, self.block):
+                value = self.tail.read(x, [v.affine(d0 + i, start)], index)
+                target = v.write(value, target, [v.affine(d0 * panel.pixels + i, r)], index)
+            return [target]
+
+        return v.loop(panel.rows, [target], row)[0]
 
     def _row(self, chunk: ir.Value, start: bool, end: bool, k: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
         """One output channel of one chunk."""
@@ -424,7 +555,8 @@ class _Nest:
 
     def _nonzero(self, j: ir.Value, accumulators: list[ir.Value]) -> list[ir.Value]:
         index = v.Indices()
-        offset = v.add(self._integer(self.offsets, j), self.base)
+        offset = self._integer(self.offsets, j)
+        offset = offset if self.origin is None else v.add(offset, self.origin)
         weight = v.splat(self.values, [j], self.vector, index)
         results = []
         for i, accumulator in enumerate(accumulators):

@@ -5,22 +5,23 @@
     after:  %csr = sparse_tensor.assemble (%positions, %coordinates), %values : ... to tensor<64x288xf32, #CSR>
             %dense = sparse_tensor.convert %csr : tensor<64x288xf32, #CSR> to tensor<64x288xf32>
             %w = tensor.expand_shape %dense [[0], [1, 2, 3]] : ... into tensor<64x32x3x3xf32>
-            %y = linalg.conv_2d_nchw_fchw {dlas.sparse = "direct"} ins(%x, %w : ...)
+            %y = linalg.conv_2d_nchw_fchw {dlas.sparse = "any"} ins(%x, %w : ...)
 
     before: %w = arith.constant dense<...> : tensor<32x64xf32>
             %y = linalg.matmul ins(%x, %w : ...)
     after:  %csr = sparse_tensor.assemble (%positions, %coordinates), %values : ... to tensor<64x32xf32, #CSR>
             %dense = sparse_tensor.convert %csr : tensor<64x32xf32, #CSR> to tensor<64x32xf32>
             %w = linalg.transpose ins(%dense : tensor<64x32xf32>) outs(...) permutation = [1, 0]
-            %y = linalg.matmul {dlas.sparse = "direct"} ins(%x, %w : ...)
+            %y = linalg.matmul {dlas.sparse = "any"} ins(%x, %w : ...)
 
 ``#CSR`` is ``[C_out, C_PG * K_h * K_w]``, rows dense and columns compressed, with i32 positions and coordinates; a
 weight is stored unless it is zero. So rows are outputs: of a linear layer's ``[K, N]`` it is the transpose.
-``dlas.sparse`` names the algorithm: ``direct``, which the kernels of :mod:`dlas.passes.sparse_kernels` and
-:mod:`dlas.passes.sparse_linear_kernels` implement, or ``gemm``, im2col and a product with the matrix, which
-:mod:`dlas.passes.sparse_gemm` makes for MLIR's sparsifier. The type says how weights can be stored; whether a kernel
-walks them or multiplies the zeros is decided by the layout assignment. Weights of which more than ``share`` are not
-zero are refused.
+``dlas.sparse`` names the algorithm that kernels use: ``direct``, sums over the non-zeros in place; ``gemm``, im2col and
+a product with the matrix; ``spatial-pack``, which cuts the input into tiles first; or ``any`` of them, the cheapest.
+:mod:`dlas.passes.sparse_kernels` has variants for each, the kernels of :mod:`dlas.passes.sparse_linear_kernels` and
+:mod:`dlas.passes.pixel_kernels` are direct, and :mod:`dlas.passes.sparse_gemm` makes a ``gemm`` for MLIR's sparsifier,
+the reference. The type says how weights can be stored; whether a kernel walks them or multiplies the zeros is decided by
+the layout assignment. Weights of which more than ``share`` are not zero are refused.
 
 IREE has no ``sparse_tensor``: before the module crosses over, ``dlas-densify-sparse-weights`` makes constants of the
 weights again. The attribute stays.
@@ -41,7 +42,7 @@ from dlas.passes.registry import Note, Pass, register
 SPARSE = "dlas.sparse"
 """The discardable attribute with the algorithm of a sparse convolution or linear layer."""
 
-ALGORITHMS = ("direct", "gemm")
+ALGORITHMS = ("any", "direct", "gemm", "spatial-pack")
 
 CSR = "#sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed), posWidth = 32, crdWidth = 32 }>"
 
@@ -98,7 +99,7 @@ class TypeSparseWeights(Pass):
     """
 
     share: float = 1.0
-    algorithm: str = "direct"
+    algorithm: str = "any"
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from dlas.passes.conv import ConvShape
 from dlas.passes.layout_assignment import NCHW, PLANAR
-from dlas.passes.planar import reads_in_place
 from dlas.schedules.knobs import VectorUnit, lane_tile, lane_tile_operations
 from dlas.schedules.knobs import packed_cycles as best_packed_cycles
 
@@ -65,11 +64,9 @@ def pad_cycles(shape: ConvShape) -> float:
     return DISPATCH + 4 * planes * (shape.in_h * shape.in_w + padded) / _PADDED
 
 
-def phase_cycles(shape: ConvShape) -> float:
-    """Splitting the input of a sparse convolution by its strides, 0 where it is read in place."""
-    if reads_in_place(shape):
-        return 0.0
-    return DISPATCH + 8 * shape.batch * shape.c_in * shape.in_h * shape.in_w / _PADDED
+def row_copy_cycles(elements: int) -> float:
+    """A kernel that copies rows, ``elements`` read and written in all."""
+    return DISPATCH + 4 * elements / _PADDED
 
 
 def packed_cycles(

@@ -26,8 +26,8 @@ from dlas.schedules.measured import Measurements
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, lane_shuffle, pad, reduce, transpose
 from dlas.schedules.rows import RowKnobs, rows
-from dlas.schedules.sparse_conv import SparseConvKnobs
-from dlas.schedules.sparse_cost import sparse_tile
+from dlas.schedules.sparse_conv import VARIANTS, SparseConvKnobs
+from dlas.schedules.sparse_cost import sparse_tiles
 from dlas.schedules.sparse_linear import (
     SparseMatmulKnobs,
     SparseMatvecKnobs,
@@ -64,6 +64,9 @@ _PRODUCT_ROWS = 64
 # this factor.
 _SPARSE_SHARE = 0.7
 _SPARSE_MARGIN = 1.1
+
+SPARSE_VARIANTS = {"any": VARIANTS, "direct": ("direct", "shift"), "gemm": ("pack",), "spatial-pack": ("tile",)}
+"""The variants of ``sparse_conv`` that implement each algorithm."""
 
 Step = Callable[[ir.Operation], Any] | TransformScript
 
@@ -212,19 +215,20 @@ class Rules:
         kernel = cycles + costs.DISPATCH if measured is None else measured
         return Implementation((reads,), writes, kernel + (costs.pad_cycles(shape) if reads == NCHW else 0.0), choice)
 
-    def sparse(self, shape: ConvShape, nonzeros: int) -> Implementation | Refusal:
-        """A convolution by its non-zero weights, from planes to planes."""
+    def sparse(self, shape: ConvShape, nonzeros: int, algorithm: str = "any") -> Implementation | Refusal:
+        """A convolution by its non-zero weights, from planes to planes, by an algorithm of ``dlas.sparse``."""
         share = nonzeros / (shape.c_out * shape.c_per_group * shape.k_h * shape.k_w)
         if share > _SPARSE_SHARE:
             return Refusal(f"{share:.0%} of the weights are not zero")
-        tile = sparse_tile(self.unit, shape, nonzeros)
-        knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
-        vectors = f"up to {tile.accumulators} accumulators of {self.block} pixels"
+        tile, *others = sparse_tiles(self.unit, shape, nonzeros, SPARSE_VARIANTS[algorithm])
+        vectors = f"{tile.variant}, up to {tile.accumulators} accumulators of {self.block} pixels"
         reason = f"{share:.1%} of the weights are not zero: {vectors}, {tile.channels} input channels at a time"
-        choice = Choice("sparse_conv", knobs, reason, f"{shape.problem} nonzeros={nonzeros}")
+        if others:
+            reason += " (" + ", ".join(f"{o.variant}: {o.cycles / tile.cycles:.2f}x its time" for o in others) + ")"
+        choice = Choice("sparse_conv", tile.knobs, reason, f"{shape.problem} nonzeros={nonzeros}")
         measured = self.measured.get(choice)
         cycles = shape.batch * tile.cycles * _SPARSE_MARGIN + costs.DISPATCH if measured is None else measured
-        return Implementation((PLANAR,), PLANAR, cycles + costs.phase_cycles(shape), choice)
+        return Implementation((PLANAR,), PLANAR, cycles, choice)
 
     def _unfit(self, shape: ConvShape) -> Refusal:
         channels = f"{shape.groups} groups of {shape.c_per_group} to {shape.k_per_group} channels"

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from dlas.errors import ScheduleError
 
+VARIANTS = ("direct", "shift", "pack", "tile")
+"""What the inner loop reads: see :mod:`dlas.passes.sparse_kernels`."""
+
 
 @dataclass(frozen=True)
 class SparseConvKnobs:
@@ -14,14 +17,28 @@ class SparseConvKnobs:
     Attributes:
         accumulators: vectors of pixels that stay in registers, at most.
         channels: input channels of a group at a time.
-        k_w: output channels of a workgroup, a divisor of them all.
+        k_w: output channels of a workgroup, a divisor of them all; for ``pack`` of those of a group.
+        shift: read copies of the planes that are shifted by the kernel's columns, so that vectors are aligned.
+        pack: copy the pixels of a chunk's channels and taps into scratch first (im2col).
+        tile: read the planes cut into register tiles, each with its halo.
     """
 
     accumulators: int
     channels: int
     k_w: int
+    shift: int = 0
+    pack: int = 0
+    tile: int = 0
 
     def __post_init__(self) -> None:
         for name in ("accumulators", "channels", "k_w"):
             if getattr(self, name) < 1:
                 raise ScheduleError(f"{name}={getattr(self, name)} is not positive", where="sparse_conv")
+        chosen = [name for name in VARIANTS if getattr(self, name, 0)]
+        if len(chosen) > 1:
+            raise ScheduleError(f"{' and '.join(chosen)} exclude each other", where="sparse_conv")
+
+    @property
+    def variant(self) -> str:
+        """One of :data:`VARIANTS`."""
+        return next((name for name in VARIANTS if getattr(self, name, 0)), VARIANTS[0])

@@ -1,66 +1,160 @@
-"""The cost model of :mod:`dlas.schedules.sparse_conv`: cycles, and the knobs with the fewest of them.
+"""The cost model of :mod:`dlas.schedules.sparse_conv`: cycles, and the variant and knobs with the fewest of them.
 
-Fitted to layers of 64 to 2048 channels, 1x1 and 3x3, at 7 to 56 columns, with 80 to 95% zeros (AVX2, 32 KB level 1).
+What a core has (lanes, loads, FMAs, caches) is the target's. The constants were fitted to layers of 64 to 1024
+channels, 1x1 and 3x3, at 7 to 56 columns, with 80 and 90% zeros (AVX2, 32 KB level 1). Fewer output channels of a
+workgroup than there can be were rarely faster there, and by few percent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
 
 from dlas.passes.conv import ConvShape
-from dlas.passes.planar import RegisterTile, reads_in_place
+from dlas.passes.planar import RegisterTile, reads_in_place, tap_places
+from dlas.schedules.costs import DISPATCH, row_copy_cycles
 from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit
+from dlas.schedules.sparse_conv import VARIANTS
 
 _LINE_BYTES = 64
+_LINE = _LINE_BYTES // 4
 
-# Per non-zero: the loads of its offset and value, and the loop.
-_NONZERO = 1.5
-# Per output channel and chunk: the loop's start and its mispredicted end; per vector of sums that is kept in between.
-_ROW, _KEEP, _KEEP_ROW = 25.0, 1.2, 5.0
-# Per line that a chunk's panel of pixels brings from level 2, when it takes more than a half of level 1 (all of it).
-_LINE_FROM_L2 = 1.4
-# Bytes of offsets and values per cycle.
-_WEIGHTS = 12.0
+# Per non-zero: the loads of its offset and value, and the loop. Per output channel and chunk: the loop, and each vector
+# of sums that is kept in between.
+_NONZERO, _ROW, _KEEP = 2.1, 5.0, 2.7
+# Per line from level 2 that a non-zero reads, and per line that a workgroup reads for the first time.
+_LINE_FROM_L2, _LINE_FIRST = 2.1, 6.0
+# A chunk's panel of pixels, in sizes of level 1: up to which all of it stays from one output channel to the next, and
+# from which nothing does.
+_KEPT, _NOT_KEPT = 0.44, 2.15
+# Per vector that is copied into the panel of *pack*.
+_FILL = 2.0
+# Bytes of offsets and values, and of the input and the result, per cycle.
+_WEIGHTS, _STREAMED = 12.0, 12.0
+_MOST_ROWS = 128
+# Copies of the whole input must be worth more than the estimate is exact.
+_COPY_MARGIN = 1.05
 
 
 @dataclass(frozen=True)
 class SparseTile:
-    """Knobs of the kernel with its estimated cycles for one image."""
+    """Knobs of the kernel with its estimated cycles for one image, copies that it needs included."""
 
     accumulators: int
     channels: int
     k_w: int
+    variant: str
     cycles: float
 
+    @property
+    def knobs(self) -> dict[str, int]:
+        """The knobs of :class:`dlas.schedules.sparse_conv.SparseConvKnobs`."""
+        numbers = {name: value for name, value in asdict(self).items() if name in ("accumulators", "channels", "k_w")}
+        return numbers | ({} if self.variant == VARIANTS[0] else {self.variant: 1})
 
-def sparse_tile(unit: VectorUnit, shape: ConvShape, nonzeros: int) -> SparseTile:
-    """The knobs with the fewest estimated cycles."""
-    return min(_tiles(unit, shape, nonzeros), key=lambda tile: (tile.cycles, -tile.channels))
+
+def sparse_tiles(
+    unit: VectorUnit, shape: ConvShape, nonzeros: int, variants: Collection[str] = VARIANTS
+) -> list[SparseTile]:
+    """For each variant the knobs with the fewest estimated cycles; the best of them first."""
+    found = [
+        min(tiles, key=lambda tile: (tile.cycles, -tile.channels))
+        for variant in variants
+        if (tiles := list(_tiles(unit, shape, nonzeros, variant)))
+    ]
+    return sorted(found, key=lambda tile: tile.cycles)
 
 
-def _tiles(unit: VectorUnit, shape: ConvShape, nonzeros: int) -> Iterator[SparseTile]:
-    accumulators = max(1, unit.registers * 7 // 8)
-    reach = shape.k_w - 1
-    gap = max(shape.pads[1], shape.pads[3]) if reads_in_place(shape) else reach * shape.dilation[1] // shape.stride[1]
-    pitch = shape.out_w + gap
-    pixels = (shape.out_h - 1) * pitch + shape.out_w
-    register = RegisterTile.of(pixels, unit.lanes, accumulators)
-    vectors, tiles = register.vectors, register.count
-    span = vectors * unit.lanes + (shape.k_h - 1) * shape.dilation[0] // shape.stride[0] * pitch + reach
-    # A vector that begins anywhere reaches over the end of a cache line this often, and is loaded twice then.
-    split = unit.lanes * 4 / _LINE_BYTES * (1 - 1 / shape.k_w)
-    loads = vectors * (1 + split) / unit.loads
-    multiply = max(vectors / unit.fma_units, loads, unit.fma_latency) + _NONZERO
-    lines = vectors * unit.lanes * 4 / _LINE_BYTES
+@dataclass(frozen=True)
+class _Reads:
+    """How a variant reads the input.
+
+    Attributes:
+        pitch: of the planes.
+        span: elements of a channel that a register tile reads, 0 vectors wide: add the tile's.
+        straddling: share of the vectors that begin in one cache line and end in the next.
+        dense: whether planes may be NCHW's own, each beginning where the one before ends.
+        copies: cycles of kernels that copy the input.
+    """
+
+    pitch: int
+    span: int
+    straddling: float
+    dense: bool
+    copies: float
+
+
+def straddling(lanes: int, step: int) -> float:
+    """The share of vectors that reach over the end of a cache line if they begin at multiples of ``step`` elements."""
+    step = math.gcd(step, _LINE)
+    return sum(place % _LINE + lanes > _LINE for place in range(0, _LINE, step)) / (_LINE // step)
+
+
+def _reads(unit: VectorUnit, shape: ConvShape, variant: str) -> _Reads:
+    lanes, in_place = unit.lanes, reads_in_place(shape)
+    rows = (shape.k_h - 1) * shape.dilation[0] // shape.stride[0]
+    columns = (shape.k_w - 1) * shape.dilation[1] // shape.stride[1]
+    image = shape.in_h * shape.in_w
+    if variant == "shift":
+        pitch = -(-shape.out_w // lanes) * lanes
+        used = len({phase for phase, _, _ in tap_places(shape, shape.pads, shifted=True)})
+        copied = image + used * (shape.out_h + rows) * pitch
+        return _Reads(pitch, rows * pitch, 0.0, False, row_copy_cycles(shape.batch * shape.c_in * copied) / shape.batch)
+    pitch = shape.out_w + (max(shape.pads[1], shape.pads[3]) if in_place else columns)
+    split = (1 - 1 / shape.k_w) * straddling(lanes, 1)  # the first column is aligned, others begin anywhere
+    dense = in_place and shape.k_w == 1 and not any(shape.pads)
+    used = len({phase for phase, _, _ in tap_places(shape, shape.pads)})
+    copied = 0 if in_place else image + used * (shape.out_h + rows) * pitch
+    copies = row_copy_cycles(shape.batch * shape.c_in * copied) / shape.batch if copied else 0.0
+    return _Reads(pitch, rows * pitch + columns, split, dense, copies)
+
+
+def _tiles(unit: VectorUnit, shape: ConvShape, nonzeros: int, variant: str) -> Iterator[SparseTile]:
+    if variant == "shift" and shape.k_w == 1:  # one column: that is the planes as they are
+        return
+    reads = _reads(unit, shape, variant)
+    pixels = (shape.out_h - 1) * reads.pitch + shape.out_w
+    per_group, taps, lanes = shape.c_per_group, shape.k_h * shape.k_w, unit.lanes
+    streamed = 4 * (shape.c_in * shape.in_h * shape.in_w + shape.c_out * shape.out_h * shape.out_w) / _STREAMED
+    most = max(1, unit.registers * 7 // 8)
+    for accumulators in sorted({most, max(1, most // 2)}):
+        register = RegisterTile.of(pixels, lanes, accumulators)
+        vectors, tiles = register.vectors, register.count
+        width = vectors * lanes
+        reach = reads.span + width
+        split, copies = reads.straddling, reads.copies
+        if reads.dense and tiles > 1 and variant != "tile":
+            split = straddling(lanes, shape.out_h * shape.out_w)
+        if variant == "tile":
+            moved = shape.batch * shape.c_in * 4 * (shape.in_h * shape.in_w + tiles * reach)
+            copies += (DISPATCH + moved / _STREAMED) / shape.batch
+        loads = vectors * (1 + (0.0 if variant == "pack" else split)) / unit.loads
+        multiply = max(vectors / unit.fma_units, loads, unit.fma_latency) + _NONZERO
+        lines = width / _LINE
+        # Elements that a channel of the chunk has in the panel, and those that a workgroup copies into it.
+        held = taps * width if variant == "pack" else reach * (shape.k_w if variant == "shift" else 1)
+        fill = per_group * taps * vectors * (_FILL + split) if variant == "pack" else 0.0
+        first = per_group * (reach if variant == "pack" else held) / _LINE * _LINE_FIRST
+        for channels, k_w in _blocks(shape, variant, 4 * width, 4 * held):
+            chunks = -(-per_group // channels)
+            panel = 4 * channels * held / (1024 * unit.l1_kb)
+            missed = min(1.0, max(0.0, panel - _KEPT) / (_NOT_KEPT - _KEPT))
+            row = _ROW + (vectors * _KEEP if chunks > 1 else 0.0)
+            cycles = nonzeros * (multiply + missed * lines * _LINE_FROM_L2) + shape.c_out * chunks * row
+            cycles = tiles * (cycles + shape.c_out / k_w * (first + fill)) + 8 * nonzeros / _WEIGHTS
+            total = (cycles + streamed + copies) * (_COPY_MARGIN if variant in ("shift", "tile") else 1.0)
+            yield SparseTile(accumulators, channels, k_w, variant, total)
+
+
+def _blocks(shape: ConvShape, variant: str, row_bytes: int, channel_bytes: int) -> Iterator[tuple[int, int]]:
+    """Input channels of a chunk and output channels of a workgroup whose scratch has room."""
     per_group = shape.c_per_group
-    for channels in sorted({per_group, *(c for c in (8, 16, 24, 32, 48, 64, 96, 128, 192, 256) if c < per_group)}):
-        chunks = -(-per_group // channels)
-        room = shape.c_out if chunks == 1 else SCRATCH_BYTES // (4 * accumulators * unit.lanes)
-        k_w = max(k for k in range(1, min(room, 128, shape.c_out) + 1) if shape.c_out % k == 0)
-        panel = min(channels, per_group) * span * 4
-        l1 = 1024 * unit.l1_kb
-        missed = min(1.0, max(0.0, panel - l1 / 2) / (l1 / 2))
-        row = _ROW + (vectors * _KEEP + _KEEP_ROW if chunks > 1 else 0)
-        cycles = tiles * (nonzeros * (multiply + missed * lines * _LINE_FROM_L2) + shape.c_out * chunks * row)
-        yield SparseTile(accumulators, channels, k_w, cycles + 8 * nonzeros / _WEIGHTS)
+    whole = shape.k_per_group if variant == "pack" else shape.c_out
+    sizes = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+    for channels in sorted({per_group, *(c for c in sizes if c < per_group and (c >= 8 or variant == "pack"))}):
+        room = SCRATCH_BYTES - (channels * channel_bytes if variant == "pack" else 0)
+        rows = shape.c_out if channels == per_group and room >= 0 else room // row_bytes
+        most = min(rows, _MOST_ROWS, whole)
+        if most > 0:
+            yield channels, max(k for k in range(1, most + 1) if whole % k == 0)

@@ -22,7 +22,11 @@ from torch import nn  # noqa: E402
 import dlas  # noqa: E402
 from dlas.compiler.targets import load_target  # noqa: E402
 from dlas.compiler.targets.detect import is_x86_host  # noqa: E402
+from dlas.passes.layout_assignment import PLANAR, Implementation  # noqa: E402
+from dlas.passes.plan import Choice  # noqa: E402
 from dlas.runtime import Artifact  # noqa: E402
+from dlas.schedules.rules import Rules  # noqa: E402
+from dlas.schedules.sparse_cost import sparse_tiles  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -148,3 +152,37 @@ def test_copies_move_whole_vectors(tmp_path: Path) -> None:
         assert record.schedule is not None, record.reason
         assert re.search(r"vmov[ua]ps\s+%ymm\d+, -?\d*\(", assembly[record.name]), f"{kind}: no vector is stored"
         assert not re.search(r"vmovss\s+-?\d*\(", assembly[record.name]), f"{kind}: a scalar is loaded"
+
+
+@pytest.mark.parametrize(("target", "register"), [("x86_64-v3", "ymm"), ("x86_64-v4", "zmm")])
+def test_sparse_variants_multiply_from_memory(
+    target: str, register: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A multiply-add per vector of pixels whose operand is in memory; scratch begins on a cache line."""
+    variants = {16: "direct", 32: "shift", 48: "pack", 64: "tile"}
+
+    def sparse(self, shape, nonzeros, algorithm):
+        tile = sparse_tiles(self.unit, shape, nonzeros, [variants[shape.c_out]])[0]
+        return Implementation((PLANAR,), PLANAR, 0.0, Choice("sparse_conv", tile.knobs, tile.variant))
+
+    monkeypatch.setattr(Rules, "sparse", sparse)
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(c_in, c_out, 3, padding=1) for c_in, c_out in ((8, 16), (16, 32), (32, 48), (48, 64))]
+    model = dlas.prune(nn.Sequential(*layers).eval(), 0.9, "layer")
+    options = dlas.Options(iree_flags=(f"--iree-hal-dump-executable-intermediates-to={tmp_path}",))
+    artifact = dlas.compile(model, (torch.randn(1, 8, 20, 20),), target=target, options=options)
+    assembly = functions(tmp_path)
+    kernels = [record for record in artifact.kernels if record.kind == "sparse"]
+    assert [{"shift", "pack", "tile"} & set(record.knobs) for record in kernels] == [
+        set(),
+        {"shift"},
+        {"pack"},
+        {"tile"},
+    ]
+    for record in kernels:
+        code = assembly[record.name]
+        from_memory = rf"vfmadd\d+ps\s+[-\w]*\([^)]*\)[^%]*, %{register}\d+, %{register}"
+        assert len(re.findall(from_memory, code)) >= 5, record.knobs
+        assert not re.search(r"vfmadd\d+ss", code), record.knobs
+        if record.knobs.get("pack"):
+            assert re.search(r"andq\s+\$-64, %rsp", code)

@@ -61,14 +61,15 @@ def _forced(monkeypatch: pytest.MonkeyPatch, **knobs: int) -> None:
     """Takes sparse kernels wherever there is a zero, with these knobs."""
     ask = Rules.sparse
 
-    def sparse(self, shape, nonzeros):
-        found = ask(self, shape, nonzeros)
+    def sparse(self, shape, nonzeros, algorithm):
+        found = ask(self, shape, nonzeros, algorithm)
         choice = found.choice if isinstance(found, Implementation) else None
         chosen = {"accumulators": 14, "channels": shape.c_per_group, "k_w": shape.c_out}
-        chosen |= dict(choice.knobs) if choice is not None else {}
-        chosen |= {name: min(value, chosen[name]) for name, value in knobs.items()}
+        chosen |= {name: choice.knobs[name] for name in chosen} if choice is not None else {}
+        chosen |= {name: min(value, chosen.get(name, value)) for name, value in knobs.items()}
         if "k_w" in knobs:
-            chosen["k_w"] = max(k for k in range(1, knobs["k_w"] + 1) if shape.c_out % k == 0)
+            whole = shape.k_per_group if "pack" in knobs else shape.c_out
+            chosen["k_w"] = max(k for k in range(1, knobs["k_w"] + 1) if whole % k == 0)
         return Implementation((PLANAR,), PLANAR, 0.0, Choice("sparse_conv", chosen, "forced"))
 
     monkeypatch.setattr(Rules, "sparse", sparse)
@@ -107,7 +108,17 @@ GRID = [
 ]
 
 
-@pytest.mark.parametrize("knobs", [{}, {"accumulators": 3, "channels": 5, "k_w": 4}], ids=["default", "small"])
+_SMALL = {"accumulators": 3, "channels": 5, "k_w": 4}
+KNOBS = {
+    "default": {},
+    "small": _SMALL,
+    "shift": {"shift": 1},
+    "pack": {**_SMALL, "pack": 1},
+    "tile": {**_SMALL, "tile": 1},
+}
+
+
+@pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
 def test_every_shape(monkeypatch: pytest.MonkeyPatch, knobs: dict[str, int]) -> None:
     torch.manual_seed(11)
     _forced(monkeypatch, **knobs)
@@ -193,10 +204,77 @@ def test_zeros_of_onnx_initializers() -> None:
 def test_the_estimate_falls_with_the_weights() -> None:
     from dlas.passes.conv import ConvShape
     from dlas.schedules.knobs import VectorUnit
-    from dlas.schedules.sparse_cost import sparse_tile
+    from dlas.schedules.sparse_cost import sparse_tiles
 
     shape = ConvShape(1, 64, 64, 1, 56, 56, 56, 56, 3, 3, pads=(1, 1, 1, 1))
     for unit in (VectorUnit(8, 16), VectorUnit(16, 32), VectorUnit(4, 32, fma_units=1)):
-        cycles = [sparse_tile(unit, shape, n).cycles for n in (0, 100, 1000, 10000)]
+        cycles = [sparse_tiles(unit, shape, n)[0].cycles for n in (0, 100, 1000, 10000)]
         assert cycles == sorted(cycles)
-    assert sparse_tile(VectorUnit(8, 16), replace(shape, c_out=65), 1000).k_w in (1, 5, 13, 65)
+    assert sparse_tiles(VectorUnit(8, 16), replace(shape, c_out=65), 1000)[0].k_w in (1, 5, 13, 65)
+
+
+def test_variants_are_estimated_for_the_target() -> None:
+    from dlas.passes.conv import ConvShape
+    from dlas.schedules.knobs import VectorUnit
+    from dlas.schedules.sparse_cost import sparse_tiles, straddling
+
+    assert [straddling(lanes, 1) for lanes in (4, 8, 16)] == [3 / 16, 7 / 16, 15 / 16]
+    assert [straddling(16, step) for step in (16, 28 * 28, 14 * 14, 7 * 7)] == [0, 0, 3 / 4, 15 / 16]
+    shape = ConvShape(1, 256, 256, 1, 16, 16, 16, 16, 3, 3, pads=(1, 1, 1, 1))
+    for unit in (VectorUnit(8, 16), VectorUnit(16, 32, l1_kb=48)):
+        tiles = {tile.variant: tile for tile in sparse_tiles(unit, shape, 256 * 256 * 9 * 3 // 10)}
+        assert set(tiles) == {"direct", "shift", "pack", "tile"}
+        assert next(iter(tiles)) == "shift"  # a third of the weights and rows of whole lines: copies pay
+        few = sparse_tiles(unit, shape, 256 * 256 * 9 // 20)
+        assert few[0].variant == "direct"
+    pointwise = replace(shape, k_h=1, k_w=1, pads=(0, 0, 0, 0))
+    assert {tile.variant for tile in sparse_tiles(unit, pointwise, 1000)} == {"direct", "pack", "tile"}
+
+
+def test_variants_exclude_each_other() -> None:
+    from dlas.errors import ScheduleError
+    from dlas.schedules.sparse_conv import SparseConvKnobs
+
+    assert SparseConvKnobs(14, 8, 8).variant == "direct" and SparseConvKnobs(14, 8, 8, tile=1).variant == "tile"
+    with pytest.raises(ScheduleError, match="sparse_conv: shift and pack exclude each other"):
+        SparseConvKnobs(14, 8, 8, shift=1, pack=1)
+
+
+_MODULE = """
+func.func @conv(%x: tensor<1x4x32x32xf32>) -> tensor<1x256x32x32xf32> {{
+  %zero = arith.constant 0.0 : f32
+  %w = arith.constant dense<{weights}> : tensor<256x4x1x1xf32>
+  %empty = tensor.empty() : tensor<1x256x32x32xf32>
+  %init = linalg.fill ins(%zero : f32) outs(%empty : tensor<1x256x32x32xf32>) -> tensor<1x256x32x32xf32>
+  %y = linalg.conv_2d_nchw_fchw {{dlas.layer = "conv", dlas.sparse = "{algorithm}"}}
+    ins(%x, %w : tensor<1x4x32x32xf32>, tensor<256x4x1x1xf32>)
+    outs(%init : tensor<1x256x32x32xf32>) -> tensor<1x256x32x32xf32>
+  return %y : tensor<1x256x32x32xf32>
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "expected"),
+    [
+        ("direct", ["channels=4 k_w=128}: ", "weights are not zero: direct", "dense<[0, 2048, 3072]> : tensor<3xi32>"]),
+        # 10 tiles of 13 vectors: the scratch has a row of 104 pixels for each channel.
+        ("gemm", ["k_w=128 pack=1}: ", "not zero: pack", "dense<[0, 208, 312]>", "tensor.empty() : tensor<416xf32>"]),
+        (
+            "spatial-pack",
+            ["k_w=128 tile=1}: ", "not zero: tile", "-> tensor<1x10x4x104xf32>", "done: conv: tiles: row_"],
+        ),
+        ("any", ["not zero: direct", "x its time"]),
+    ],
+)
+def test_algorithms_have_variants(tmp_path, capsys: pytest.CaptureFixture[str], algorithm, expected) -> None:
+    from dlas.compiler.cli import main
+
+    weights = np.zeros((256, 4, 1, 1))
+    weights[0, 0], weights[0, 2], weights[1, 3] = 2.0, 3.0, 5.0
+    path = tmp_path / "conv.mlir"
+    path.write_text(_MODULE.format(weights=weights.tolist(), algorithm=algorithm))
+    pipeline = "dlas-blocked-layout{lanes=8 registers=16}"
+    assert main(["opt", str(path), f"--pass-pipeline={pipeline}", "--notes"]) == 0
+    text = capsys.readouterr().out
+    assert [part for part in expected if part not in text] == []

@@ -6,13 +6,13 @@
 // RUN: not dlas-opt %s --pass-pipeline='dlas-type-sparse-weights{algorithm=magic}' 2>&1 | FileCheck %s --check-prefix=ALGORITHM
 // RUN: not dlas-opt %s --pass-pipeline='dlas-type-sparse-weights{share=2}' 2>&1 | FileCheck %s --check-prefix=RANGE
 
-// ALGORITHM: algorithm='magic' is not one of direct, gemm
+// ALGORITHM: algorithm='magic' is not one of any, direct, gemm, spatial-pack
 // RANGE: share=2.0 is not between 0 and 1
 
-// CHECK: done: conv: CSR [2, 8], 3 of 16 stored, direct
-// CHECK: done: grouped: CSR [4, 2], 6 of 8 stored, direct
-// CHECK: done: depthwise: CSR [2, 2], 0 of 4 stored, direct
-// CHECK: done: linear: CSR [3, 2], 2 of 6 stored, direct
+// CHECK: done: conv: CSR [2, 8], 3 of 16 stored, any
+// CHECK: done: grouped: CSR [4, 2], 6 of 8 stored, any
+// CHECK: done: depthwise: CSR [2, 2], 0 of 4 stored, any
+// CHECK: done: linear: CSR [3, 2], 2 of 6 stored, any
 // CHECK: refused: turned: transposed or broadcast operands
 // CHECK-NOT: full
 // CHECK: #[[CSR:.*]] = #sparse_tensor.encoding<{ map = (d0, d1) -> (d0 : dense, d1 : compressed), posWidth = 32, crdWidth = 32 }>
@@ -33,10 +33,10 @@ func.func @main(%x: tensor<1x2x4x4xf32>, %y: tensor<1x2x2x4x4xf32>, %z: tensor<4
   // CHECK: %[[A:.*]] = sparse_tensor.assemble (%[[P]], %[[C]]), %[[V]] : {{.*}} to tensor<2x8xf32, #[[CSR]]>
   // CHECK: %[[D:.*]] = sparse_tensor.convert %[[A]] : tensor<2x8xf32, #[[CSR]]> to tensor<2x8xf32>
   // CHECK: %[[W:.*]] = tensor.expand_shape %[[D]] {{\[\[0\], \[1, 2, 3\]\]}}
-  // CHECK: linalg.conv_2d_nchw_fchw {dlas.layer = "conv", dlas.sparse = "direct"} ins(%{{.*}}, %[[W]] :
+  // CHECK: linalg.conv_2d_nchw_fchw {dlas.layer = "conv", dlas.sparse = "any"} ins(%{{.*}}, %[[W]] :
   // DENSE: %[[W:.*]] = arith.constant dense<{{\[\[\[\[}}0.000000e+00, 2.000000e+00]{{.*}}> : tensor<2x2x2x2xf32>
   // DENSE-NOT: sparse_tensor
-  // DENSE: linalg.conv_2d_nchw_fchw {dlas.layer = "conv", dlas.sparse = "direct"} ins(%{{.*}}, %[[W]] :
+  // DENSE: linalg.conv_2d_nchw_fchw {dlas.layer = "conv", dlas.sparse = "any"} ins(%{{.*}}, %[[W]] :
   %w = arith.constant dense<[[[[0.0, 2.0], [0.0, 0.0]], [[0.0, 0.0], [0.0, 3.0]]], [[[0.0, 0.0], [0.0, 0.0]], [[5.0, 0.0], [0.0, 0.0]]]]> : tensor<2x2x2x2xf32>
   %e = tensor.empty() : tensor<1x2x3x3xf32>
   %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x2x3x3xf32>) -> tensor<1x2x3x3xf32>
@@ -44,7 +44,7 @@ func.func @main(%x: tensor<1x2x4x4xf32>, %y: tensor<1x2x2x4x4xf32>, %z: tensor<4
 
   // CHECK: sparse_tensor.assemble {{.*}} to tensor<4x2xf32, #[[CSR]]>
   // CHECK: tensor.expand_shape {{.*}} {{\[\[0, 1\], \[2, 3, 4\]\]}}
-  // CHECK: linalg.conv_2d_ngchw_gfchw {dlas.layer = "grouped", dlas.sparse = "direct"}
+  // CHECK: linalg.conv_2d_ngchw_gfchw {dlas.layer = "grouped", dlas.sparse = "any"}
   // SHARE: linalg.conv_2d_ngchw_gfchw {dlas.layer = "grouped"}
   %wg = arith.constant dense<[[[[[1.0]], [[0.0]]], [[[2.0]], [[3.0]]]], [[[[4.0]], [[5.0]]], [[[0.0]], [[6.0]]]]]> : tensor<2x2x2x1x1xf32>
   %eg = tensor.empty() : tensor<1x2x2x4x4xf32>
@@ -52,7 +52,7 @@ func.func @main(%x: tensor<1x2x4x4xf32>, %y: tensor<1x2x2x4x4xf32>, %z: tensor<4
   %1 = linalg.conv_2d_ngchw_gfchw {dlas.layer = "grouped"} ins(%y, %wg : tensor<1x2x2x4x4xf32>, tensor<2x2x2x1x1xf32>) outs(%ig : tensor<1x2x2x4x4xf32>) -> tensor<1x2x2x4x4xf32>
 
   // CHECK: sparse_tensor.assemble {{.*}} to tensor<2x2xf32, #[[CSR]]>
-  // CHECK: linalg.depthwise_conv_2d_nchw_chw {dlas.layer = "depthwise", dlas.sparse = "direct"}
+  // CHECK: linalg.depthwise_conv_2d_nchw_chw {dlas.layer = "depthwise", dlas.sparse = "any"}
   %wd = arith.constant dense<0.0> : tensor<2x1x2xf32>
   %ed = tensor.empty() : tensor<1x2x4x3xf32>
   %id = linalg.fill ins(%zero : f32) outs(%ed : tensor<1x2x4x3xf32>) -> tensor<1x2x4x3xf32>
@@ -70,9 +70,9 @@ func.func @main(%x: tensor<1x2x4x4xf32>, %y: tensor<1x2x2x4x4xf32>, %z: tensor<4
   // CHECK: %[[L:.*]] = sparse_tensor.assemble (%[[LP]], %[[LC]]), %[[LV]] : {{.*}} to tensor<3x2xf32, #[[CSR]]>
   // CHECK: %[[LD:.*]] = sparse_tensor.convert %[[L]] : tensor<3x2xf32, #[[CSR]]> to tensor<3x2xf32>
   // CHECK: %[[T:.*]] = linalg.transpose ins(%[[LD]] : tensor<3x2xf32>) {{.*}} permutation = [1, 0]
-  // CHECK: linalg.matmul {dlas.layer = "linear", dlas.sparse = "direct"} ins(%{{.*}}, %[[T]] : tensor<4x2xf32>, tensor<2x3xf32>)
+  // CHECK: linalg.matmul {dlas.layer = "linear", dlas.sparse = "any"} ins(%{{.*}}, %[[T]] : tensor<4x2xf32>, tensor<2x3xf32>)
   // DENSE: %[[L:.*]] = arith.constant dense<{{\[\[}}0.000000e+00, 2.000000e+00, 0.000000e+00], [3.000000e+00, 0.000000e+00, 0.000000e+00]]> : tensor<2x3xf32>
-  // DENSE: linalg.matmul {dlas.layer = "linear", dlas.sparse = "direct"} ins(%{{.*}}, %[[L]] :
+  // DENSE: linalg.matmul {dlas.layer = "linear", dlas.sparse = "any"} ins(%{{.*}}, %[[L]] :
   %wl = arith.constant dense<[[0.0, 2.0, 0.0], [3.0, 0.0, 0.0]]> : tensor<2x3xf32>
   %el = tensor.empty() : tensor<4x3xf32>
   %il = linalg.fill ins(%zero : f32) outs(%el : tensor<4x3xf32>) -> tensor<4x3xf32>
