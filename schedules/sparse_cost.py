@@ -20,8 +20,8 @@ from dlas.schedules.sparse_conv import VARIANTS
 _LINE_BYTES = 64
 _LINE = _LINE_BYTES // 4
 
-# Per non-zero: the loads of its offset and value, and the loop. Per output channel and chunk: the loop, and each vector
-# of sums that is kept in between.
+# Per non-zero: the loads of its offset and value, and the loop. Per output channel and chunk: the loop; between
+# chunks: each vector of sums that is kept.
 _NONZERO, _ROW, _KEEP = 2.1, 5.0, 2.7
 # Per line from level 2 that a non-zero reads, and per line that a workgroup reads for the first time.
 _LINE_FROM_L2, _LINE_FIRST = 2.1, 6.0
@@ -140,8 +140,8 @@ def _tiles(unit: VectorUnit, shape: ConvShape, nonzeros: int, variant: str) -> I
             chunks = -(-per_group // channels)
             panel = 4 * channels * held / (1024 * unit.l1_kb)
             missed = min(1.0, max(0.0, panel - _KEPT) / (_NOT_KEPT - _KEPT))
-            row = _ROW + (vectors * _KEEP if chunks > 1 else 0.0)
-            cycles = nonzeros * (multiply + missed * lines * _LINE_FROM_L2) + shape.c_out * chunks * row
+            rows = shape.c_out * (chunks * _ROW + (chunks - 1) * vectors * _KEEP)
+            cycles = nonzeros * (multiply + missed * lines * _LINE_FROM_L2) + rows
             cycles = tiles * (cycles + shape.c_out / k_w * (first + fill)) + 8 * nonzeros / _WEIGHTS
             total = (cycles + streamed + copies) * (_COPY_MARGIN if variant in ("shift", "tile") else 1.0)
             yield SparseTile(accumulators, channels, k_w, variant, total)
