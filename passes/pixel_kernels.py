@@ -1,6 +1,6 @@
 """Form GPU kernels of pruned convolutions: a thread per output pixel and channel walks the non-zeros of its filter.
 
-The weights of a convolution with ``dlas.sparse`` ("any" or "direct") become CSR constants whose columns are rewritten to
+The weights of a convolution with ``dlas.sparse`` "any" or "direct" become CSR constants whose columns are rewritten to
 positions in the padded input. Those are distances from the corner of a pixel's window, the same for every pixel, so any
 kernel size, stride, dilation and number of groups is the same kernel. The elementwise ops behind the convolution join
 it. All tensors stay in NCHW: neighbouring threads then load neighbouring pixels.

@@ -20,8 +20,8 @@ weight is stored unless it is zero. So rows are outputs: of a linear layer's ``[
 a product with the matrix; ``spatial-pack``, which cuts the input into tiles first; or ``any`` of them, the cheapest.
 :mod:`dlas.passes.sparse_kernels` has variants for each, the kernels of :mod:`dlas.passes.sparse_linear_kernels` and
 :mod:`dlas.passes.pixel_kernels` are direct, and :mod:`dlas.passes.sparse_gemm` makes a ``gemm`` for MLIR's sparsifier,
-the reference. The type says how weights can be stored; whether a kernel walks them or multiplies the zeros is decided by
-the layout assignment. Weights of which more than ``share`` are not zero are refused.
+the reference. The type says how weights can be stored; whether a kernel walks them or multiplies the zeros is decided
+by the layout assignment. Weights of which more than ``share`` are not zero are refused.
 
 IREE has no ``sparse_tensor``: before the module crosses over, ``dlas-densify-sparse-weights`` makes constants of the
 weights again. The attribute stays.
