@@ -35,7 +35,10 @@ from dlas.schedules.gpu_rules import GpuRules
 from dlas.schedules.rules import Rules, apply_schedule
 
 SOURCES = "executable-sources"
-MULTIPLYING = ("conv", "grouped", "depthwise", "pointwise", "sparse", "matmul", "attention", "batch_matmul")
+MULTIPLYING = (
+    *("conv", "grouped", "depthwise", "pointwise", "separable", "sparse"),
+    *("matmul", "attention", "batch_matmul"),
+)
 
 # What runs on a kernel after its schedule: bufferise and lower vectors (IREE's own CPU pipelines).
 _AFTER_SCHEDULE = (

@@ -30,12 +30,13 @@ from dlas.passes.matmul import MatmulSite
 from dlas.passes.packing import pack_weights
 from dlas.passes.plan import Choice
 from dlas.passes.reshape import crop_columns, pad_columns
+from dlas.passes.separable_kernels import SeparableKernels
 from dlas.passes.sparse_kernels import SparseKernels
 from dlas.passes.sparse_linear_kernels import SparseLinearKernels
 from dlas.passes.winograd_kernels import WinogradKernels
 
 
-class KernelEmitter(EdgeKernels, WinogradKernels, SparseKernels, SparseLinearKernels):
+class KernelEmitter(EdgeKernels, WinogradKernels, SeparableKernels, SparseKernels, SparseLinearKernels):
     """Emits dispatches at the current insertion point and keeps the record of each distinct kernel."""
 
     def packed_conv(

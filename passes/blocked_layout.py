@@ -33,6 +33,7 @@ from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
 from dlas.passes.planar import Phases, Planar, PlanarGeometry, PlanarSite
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
+from dlas.passes.separable_kernels import Depthwise
 from dlas.passes.sparse_linear_kernels import RowTiles
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
@@ -99,6 +100,7 @@ class _Rewriter:
         self.claimed: dict[ir.Operation, _Group] = {}
         self.elementwise: dict[ir.Operation, Elementwise | Refusal] = {}
         self.joined: set[ir.Operation] = set()  # concatenations in the blocked layout
+        self.pairs: dict[ir.Value, tuple[_Group, Choice]] = {}  # depthwise groups, by result, in pointwise kernels
         self.demands = self._halo_demands()
         self.geometry = PlanarGeometry(
             [
@@ -386,6 +388,10 @@ class _Rewriter:
         epilogue = Epilogue(group.epilogue, group.source, full, plane)
         results = [ResultSpec(value, *self.demands.get(value, (_NO_PADS, 0.0))) for value in group.results]
         if isinstance(group.root, ConvSite):
+            fused = self._separable(group)
+            if fused is not None:  # the pointwise convolution's kernel computes it
+                self.pairs[group.results[0]] = group, fused
+                return
             out = self._emit_conv(group.root, group.choice, layer, epilogue, results)
         elif isinstance(group.root, WindowSite):
             out = self._emit_pool(group.root, group.choice, layer, epilogue, results)
@@ -397,6 +403,8 @@ class _Rewriter:
     def _emit_conv(
         self, site: ConvSite, choice: Choice, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
     ) -> list[Blocked]:
+        if site.data in self.pairs:
+            return self._emit_separable(site, layer, epilogue, results)
         if choice.knobs.get("direct"):
             data = self._padded(site, layer)
             return self.emitter.packed_conv(site.shape, data, site.weights, choice, layer, epilogue, results)
@@ -408,6 +416,41 @@ class _Rewriter:
             "packed_conv": self.emitter.packed_conv,
         }[choice.schedule]
         return emit(site.shape, blocked, site.weights, choice, layer, epilogue, results)
+
+    def _separable(self, group: _Group) -> Choice | None:
+        """The choice of one kernel for a depthwise group and the pointwise convolution that alone reads its result."""
+        root = group.root
+        if not isinstance(root, ConvSite) or root.shape.kind != "depthwise" or len(group.results) != 1:
+            return None
+        computed = {root.result, *(site.op.results[0] for site in group.epilogue)}
+        others = [o for site in group.epilogue for o in site.operands if o.value not in computed]
+        constant = all(operand.access in (Access.CHANNEL, Access.SCALAR) for operand in others)
+        users = self._users(group.results)
+        site = self.graph.sites.get(users[0]) if len(users) == 1 else None
+        if not constant or not isinstance(site, ConvSite) or site.data != group.results[0]:
+            return None
+        chosen, shape = self.graph.chosen(users[0]), site.shape
+        plain = shape.kind == "pointwise" and shape.stride == (1, 1) and not any(shape.pads)
+        blocks = root.shape.c_out % self.config.block == 0 and group.choice.schedule == "lane_conv"
+        if not plain or not blocks or chosen is None or chosen.choice is None:
+            return None
+        if chosen.choice.schedule != "packed_conv" or chosen.choice.knobs.get("direct"):
+            return None
+        choice = self.config.policy.separable(root.shape, shape)
+        return choice if isinstance(choice, Choice) else None
+
+    def _emit_separable(
+        self, site: ConvSite, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
+    ) -> list[Blocked]:
+        """The kernel of a pointwise convolution and of the depthwise one before it."""
+        group, choice = self.pairs[site.data]
+        root = group.root
+        assert isinstance(root, ConvSite)
+        data = self._blocked(root.data, root.shape.pads, 0.0)
+        before = Epilogue(group.epilogue, group.source)
+        first = Depthwise(root.shape, data, root.weights, before, ResultSpec(group.results[0]))
+        both = f"{root.layer}, {layer}"
+        return self.emitter.separable_conv(first, site.shape, site.weights, choice, both, epilogue, results)
 
     def _padded(self, site: ConvSite, layer: str) -> ir.Value:
         """The NCHW input with the convolution's padding around it."""

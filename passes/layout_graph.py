@@ -37,6 +37,9 @@ class LayoutPolicy(Protocol):
     def sparse(self, shape: ConvShape, nonzeros: int, algorithm: str) -> Implementation | Refusal:
         """The way to compute a convolution by so many non-zero weights, or why it is none."""
 
+    def separable(self, first: ConvShape, shape: ConvShape) -> Choice | Refusal:
+        """The schedule of a depthwise convolution and the pointwise one behind it as one kernel, or why not."""
+
     def matmul(self, m: int, n: int, k: int) -> Choice | Refusal:
         """The schedule of ``[m, k] x [k, n]``."""
 

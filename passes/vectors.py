@@ -220,14 +220,15 @@ def extract_slice(
     ).result
 
 
-def insert_slice(source: ir.Value, target: ir.Value, offsets: Sequence[int], sizes: Sequence[int]) -> ir.Value:
-    """``tensor.insert_slice`` with static offsets and unit strides."""
+def insert_slice(source: ir.Value, target: ir.Value, offsets: Sequence[Index], sizes: Sequence[int]) -> ir.Value:
+    """``tensor.insert_slice`` with unit strides."""
+    dynamic = [offset for offset in offsets if not isinstance(offset, int)]
     return ir.Operation.create(
         "tensor.insert_slice",
         results=[target.type],
-        operands=[source, target],
+        operands=[source, target, *dynamic],
         attributes={
-            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 0, 0, 0]),
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, len(dynamic), 0, 0]),
             **_static(offsets, sizes),
         },
     ).result

@@ -19,13 +19,22 @@ from dlas.passes.plan import Choice, Grid, Kernel, Refusal
 from dlas.schedules import costs
 from dlas.schedules.attention import AttentionKnobs, ProductKnobs, attention, batch_matmul, pack_matrix
 from dlas.schedules.grid import kernel_cycles, plan_grid
-from dlas.schedules.knobs import VectorUnit, lane_tile, packed_cycles, register_tile, winograd_lane_tile, winograd_tile
+from dlas.schedules.knobs import (
+    VectorUnit,
+    lane_tile,
+    packed_cycles,
+    register_tile,
+    separable_rows,
+    winograd_lane_tile,
+    winograd_tile,
+)
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
 from dlas.schedules.measured import Measurements
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, lane_shuffle, pad, reduce, transpose
 from dlas.schedules.rows import RowKnobs, rows
+from dlas.schedules.separable_conv import SeparableConvKnobs, separable_conv
 from dlas.schedules.sparse_conv import VARIANTS, SparseConvKnobs
 from dlas.schedules.sparse_cost import sparse_tiles
 from dlas.schedules.sparse_linear import (
@@ -90,6 +99,11 @@ SCHEDULES: dict[str, Schedule] = {
         LaneConvKnobs,
         lambda knobs, extents: [lane_conv(knobs, extents), lower_lanes, lane_conv_finish()],
         "depthwise and small-group convolutions by lane shuffles; pooling",
+    ),
+    "separable_conv": Schedule(
+        SeparableConvKnobs,
+        lambda knobs, extents: [separable_conv(knobs, extents)],
+        "a depthwise and the pointwise convolution behind it, some rows at a time",
     ),
     "winograd_conv": Schedule(
         WinogradKnobs,
@@ -229,6 +243,25 @@ class Rules:
         measured = self.measured.get(choice)
         cycles = shape.batch * tile.cycles * _SPARSE_MARGIN + costs.DISPATCH if measured is None else measured
         return Implementation((PLANAR,), PLANAR, cycles, choice)
+
+    def separable(self, first: ConvShape, shape: ConvShape) -> Choice | Refusal:
+        """A depthwise convolution and the pointwise one behind it as one kernel, where that is estimated to pay."""
+        rows = separable_rows(self.unit, shape, self.cores)
+        if rows is None:
+            return Refusal(f"a row of {shape.out_w} pixels of {shape.c_in} channels does not fit the scratch")
+        saved = costs.separable_savings(self.unit, first, shape, rows)
+        if saved <= 0:
+            return Refusal(f"apart they are estimated to be faster by {-saved:.0f} cycles")
+        vectors, ow = register_tile(self.unit, -(-shape.c_out // self.block), shape.out_w)
+        knobs = {
+            "rows": rows,
+            "pixels": lane_tile(self.unit, shape.out_w, first.k_w),
+            "t_o": vectors * self.block,
+            "ow": ow,
+            "block": self.block,
+        }
+        reason = f"{rows} rows at a time, {vectors}x{ow} accumulators of {self.block} lanes: saves {saved:.0f} cycles"
+        return Choice("separable_conv", knobs, reason)
 
     def _unfit(self, shape: ConvShape) -> Refusal:
         channels = f"{shape.groups} groups of {shape.c_per_group} to {shape.k_per_group} channels"

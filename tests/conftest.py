@@ -31,7 +31,7 @@ def convolution_schedules(compilation: Any) -> dict[str, str | None]:
     """
     found: dict[str, str | None] = {layer: None for layer, _, reason in compilation.layout.refused if reason}
     for record in compilation.artifact.kernels:
-        if record.kind in ("conv", "grouped", "depthwise", "pointwise"):
+        if record.kind in ("conv", "grouped", "depthwise", "pointwise", "separable"):
             assert record.schedule is not None, f"{record.layer}: {record.reason}"
             found.update(dict.fromkeys(record.layer.split(", "), record.schedule))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,32 @@ def test_rule(shape: ConvShape, kind: str, schedule: str, merge: int | None, rea
 )
 def test_rule_refuses(shape: ConvShape, reason: str) -> None:
     assert Rules(AVX2).implementations(shape) == Refusal(reason)
+
+
+def depthwise(c: int, size: int, stride: int = 1) -> ConvShape:
+    return ConvShape(1, c, c, c, size * stride, size * stride, size, size, 3, 3, (stride, stride), pads=(1, 1, 1, 1))
+
+
+def pointwise(c: int, k: int, size: int) -> ConvShape:
+    return ConvShape(1, c, k, 1, size, size, size, size, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "l3_kb", "rows"),
+    [
+        (depthwise(32, 112), pointwise(32, 64, 112), 32768, 4),  # 1.6 MB between them
+        (depthwise(64, 16), pointwise(64, 64, 16), 32768, 16),  # small: a kernel less
+        (depthwise(256, 28), pointwise(256, 256, 28), 32768, None),  # 256 KB of weights for every part
+        (depthwise(256, 28), pointwise(256, 256, 28), 0, 2),  # no level 3: 800 KB to memory and back
+        (depthwise(64, 56, 2), pointwise(64, 128, 56), 32768, None),
+        (depthwise(4096, 7), pointwise(4096, 8, 7), 32768, None),  # a row of 115 KB
+    ],
+)
+def test_rule_for_depthwise_and_pointwise(first: ConvShape, second: ConvShape, l3_kb: int, rows: int | None) -> None:
+    choice = Rules(replace(AVX2, l3_kb=l3_kb)).separable(first, second)
+    assert (choice.knobs["rows"] if isinstance(choice, Choice) else None) == rows
+    if isinstance(choice, Choice):
+        assert knobs_of(choice).ow <= second.out_w
 
 
 @pytest.mark.parametrize("kind", ["pooling", "pack", "unpack", "reduce", "elementwise", "copy"])
