@@ -389,7 +389,29 @@ class _Weights:
         return found
 
 
-class _Gather:
+class _Sums:
+    """The sums of a workgroup, chunk by chunk of the columns; subclasses compute those of one output in one chunk."""
+
+    weights: _Weights
+    knobs: Mapping[str, int]
+
+    def emit(self, sums: ir.Value) -> ir.Value:
+        """All chunks of all outputs."""
+        for first, count in _rounds(self.weights.chunks):
+
+            def chunk(c: ir.Value, carried: list[ir.Value], first: int = first) -> list[ir.Value]:
+                number = v.affine(ir.AffineExpr.get_dim(0) + first, c)
+                return v.loop(self.knobs["n_w"], carried, partial(self._output, number, first == 0))
+
+            sums = v.loop(count, [sums], chunk)[0]
+        return sums
+
+    def _output(self, chunk: ir.Value, start: bool, n: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+        """Adds up output ``n`` in a chunk, from zero where it is the first (``start``)."""
+        raise NotImplementedError
+
+
+class _Gather(_Sums):
     """The sums of a workgroup of :meth:`SparseLinearKernels.sparse_matvec` for one row of the input."""
 
     def __init__(
@@ -405,17 +427,6 @@ class _Gather:
         self.frame, self.x, self.row, self.knobs = frame, x, row, knobs
         self.weights = _Weights(groups, loaded, tile, knobs, GATHER_GROUP)
         self.vector = ir.VectorType.get([GATHER_GROUP], frame.element)
-
-    def emit(self, sums: ir.Value) -> ir.Value:
-        """All chunks of all outputs."""
-        for first, count in _rounds(self.weights.chunks):
-
-            def chunk(c: ir.Value, carried: list[ir.Value], first: int = first) -> list[ir.Value]:
-                number = v.affine(ir.AffineExpr.get_dim(0) + first, c)
-                return v.loop(self.knobs["n_w"], carried, partial(self._output, number, first == 0))
-
-            sums = v.loop(count, [sums], chunk)[0]
-        return sums
 
     def _output(self, chunk: ir.Value, start: bool, n: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
         element = self.frame.element
@@ -446,7 +457,7 @@ class _Gather:
         return [v.emit("tensor.insert", [number, carried[0], n], carried[0].type)]
 
 
-class _Broadcast:
+class _Broadcast(_Sums):
     """The sums of a workgroup of :meth:`SparseLinearKernels.sparse_matmul`."""
 
     def __init__(
@@ -462,17 +473,6 @@ class _Broadcast:
         self.weights = _Weights(groups, loaded, tile, knobs, knobs["group"])
         self.vector = ir.VectorType.get([frame.block], frame.element)
         self.places = [i * frame.block for i in range(knobs["vectors"])]
-
-    def emit(self, sums: ir.Value) -> ir.Value:
-        """All chunks of all outputs."""
-        for first, count in _rounds(self.weights.chunks):
-
-            def chunk(c: ir.Value, carried: list[ir.Value], first: int = first) -> list[ir.Value]:
-                number = v.affine(ir.AffineExpr.get_dim(0) + first, c)
-                return v.loop(self.knobs["n_w"], carried, partial(self._output, number, first == 0))
-
-            sums = v.loop(count, [sums], chunk)[0]
-        return sums
 
     def _output(self, chunk: ir.Value, start: bool, n: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
         index, sums = v.Indices(), carried[0]
