@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -75,19 +78,10 @@ def _forced(monkeypatch: pytest.MonkeyPatch, **knobs: int) -> None:
     monkeypatch.setattr(Rules, "sparse", sparse)
 
 
-def _check(model: nn.Module, inputs: tuple[torch.Tensor, ...], tolerance: float = TOLERANCE) -> dlas.Artifact:
-    artifact = dlas.compile(model, inputs)
-    found = dlas.load(artifact)(*(x.numpy() for x in inputs))
-    found = found if isinstance(found, (list, tuple)) else [found]
-    with torch.no_grad():
-        expected = model.double()(*(x.double() for x in inputs))
-    model.float()
-    expected = expected if isinstance(expected, tuple) else (expected,)
-    for mine, reference in zip(found, expected, strict=True):
-        reference = reference.numpy()
-        error = np.abs(np.asarray(mine) - reference).max() / max(np.abs(reference).max(), 1e-30)
-        assert error < tolerance, (reference.shape, error)
-    return artifact
+@pytest.fixture(scope="session")
+def check(agrees_with_float64: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles, runs and compares with float64; the tests look at the schedules themselves."""
+    return partial(agrees_with_float64, threads=(1,), fallbacks=True, tolerance=TOLERANCE)
 
 
 # c, k, kernel, stride, padding, dilation, groups, height, width, batch, share of zeros
@@ -119,7 +113,7 @@ KNOBS = {
 
 
 @pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
-def test_every_shape(monkeypatch: pytest.MonkeyPatch, knobs: dict[str, int]) -> None:
+def test_every_shape(check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, knobs: dict[str, int]) -> None:
     torch.manual_seed(11)
     _forced(monkeypatch, **knobs)
     layers, inputs = [], []
@@ -133,27 +127,28 @@ def test_every_shape(monkeypatch: pytest.MonkeyPatch, knobs: dict[str, int]) -> 
         one.weight[5, 3, 0, 2] = 2.0
     layers.append(one)
     inputs.append(torch.randn(1, 8, 6, 6))
-    artifact = _check(Layers(layers).eval(), tuple(inputs))
+    artifact = check(Layers(layers).eval(), tuple(inputs)).artifact
     assert sum(len(kernel.layer.split(", ")) for kernel in artifact.kernels if kernel.kind == "sparse") == len(layers)
 
 
-def test_networks_mix_layouts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_mix_layouts(check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(12)
     _forced(monkeypatch)
     blocks = [_prune(Residual(16), 0.8), nn.MaxPool2d(3, 2, 1), nn.Conv2d(16, 24, 3, 1, 1), nn.ReLU()]
     model = nn.Sequential(*blocks, _prune(nn.Conv2d(24, 16, 3, 1, 1), 0.9), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    artifact = _check(model.eval(), (torch.randn(1, 16, 21, 30),))
+    artifact = check(model.eval(), (torch.randn(1, 16, 21, 30),)).artifact
     kinds = {kernel.kind for kernel in artifact.kernels}
     assert {"sparse", "conv", "pooling", "reduce"} <= kinds
     assert all(kernel.schedule for kernel in artifact.kernels if kernel.kind in ("sparse", "planes", "phases"))
 
 
-def test_zeros_decide() -> None:
+def test_zeros_decide(check: Callable[..., Any]) -> None:
     torch.manual_seed(13)
     inputs = (torch.randn(1, 64, 28, 28),)
     kinds = {}
     for share in (0.0, 0.2, 0.95):
-        artifact = _check(_prune(nn.Conv2d(64, 64, 3, 1, 1), share), inputs, 2e-5)  # Winograd's domain among them
+        # Winograd's domain is among them.
+        artifact = check(_prune(nn.Conv2d(64, 64, 3, 1, 1), share), inputs, tolerance=2e-5).artifact
         kinds[share] = {kernel.kind for kernel in artifact.kernels}
     assert "sparse" not in kinds[0.0] | kinds[0.2] and "sparse" in kinds[0.95]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,19 +91,10 @@ def _forced(monkeypatch: pytest.MonkeyPatch, schedule: str, **knobs: int) -> Non
     monkeypatch.setattr(Rules, "matmul_ways", ways)
 
 
-def _check(model: nn.Module, inputs: tuple[Any, ...], tolerance: float = TOLERANCE) -> dlas.Artifact:
-    artifact = dlas.compile(model, inputs)
-    found = dlas.load(artifact)(*(x.numpy() for x in inputs))
-    found = found if isinstance(found, (list, tuple)) else [found]
-    with torch.no_grad():
-        expected = model.double()(*(x.double() for x in inputs))
-    model.float()
-    expected = expected if isinstance(expected, tuple) else (expected,)
-    for mine, reference in zip(found, expected, strict=True):
-        reference = reference.numpy()
-        error = np.abs(np.asarray(mine) - reference).max() / max(np.abs(reference).max(), 1e-30)
-        assert error < tolerance, (reference.shape, error)
-    return artifact
+@pytest.fixture(scope="session")
+def check(agrees_with_float64: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiles, runs and compares with float64; the tests look at the schedules themselves."""
+    return partial(agrees_with_float64, threads=(1,), fallbacks=True, tolerance=TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +108,9 @@ def _check(model: nn.Module, inputs: tuple[Any, ...], tolerance: float = TOLERAN
     ],
     ids=["row", "row-small", "rows", "rows-small", "rows-group"],
 )
-def test_every_shape(monkeypatch: pytest.MonkeyPatch, schedule: str, knobs: dict[str, int]) -> None:
+def test_every_shape(
+    check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, schedule: str, knobs: dict[str, int]
+) -> None:
     torch.manual_seed(21)
     _forced(monkeypatch, schedule, **knobs)
     layers, inputs = [], []
@@ -132,17 +127,17 @@ def test_every_shape(monkeypatch: pytest.MonkeyPatch, schedule: str, knobs: dict
         one.weight[5, 3] = 2.0
     layers.append(one)
     inputs.append(torch.randn(2, 16))
-    artifact = _check(Layers(layers).eval(), tuple(inputs))
+    artifact = check(Layers(layers).eval(), tuple(inputs)).artifact
     sparse = [kernel for kernel in artifact.kernels if kernel.kind == "sparse"]
     assert sum(len(kernel.layer.split(", ")) for kernel in sparse) == len(layers)
     assert {kernel.schedule for kernel in sparse} == {schedule}
 
 
 @pytest.mark.parametrize("schedule", ["sparse_matvec", "sparse_matmul"])
-def test_epilogues(monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
+def test_epilogues(check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, schedule: str) -> None:
     torch.manual_seed(22)
     _forced(monkeypatch, schedule)
-    artifact = _check(_prune(Block(48), 0.8), (torch.randn(2, 9, 48),), 5e-6)
+    artifact = check(_prune(Block(48), 0.8), (torch.randn(2, 9, 48),), tolerance=5e-6).artifact
     kinds = [kernel.kind for kernel in artifact.kernels if kernel.kind in ("sparse", "pack", "rows")]
     # The two layers that read the input share its packed rows.
     assert sorted(kinds) == ["pack"] * (2 if schedule == "sparse_matmul" else 0) + ["rows"] + ["sparse"] * 3
@@ -163,12 +158,12 @@ def test_infinities_meet_weights_only(monkeypatch: pytest.MonkeyPatch, schedule:
     np.testing.assert_allclose(found, products.sum(-1).numpy(), rtol=1e-5, atol=1e-5)
 
 
-def test_zeros_decide() -> None:
+def test_zeros_decide(check: Callable[..., Any]) -> None:
     torch.manual_seed(24)
     for rows in (1, 64):
         schedules = {}
         for share in (0.1, 0.35, 0.95):
-            artifact = _check(_prune(nn.Linear(512, 512), share), (torch.randn(rows, 512),))
+            artifact = check(_prune(nn.Linear(512, 512), share), (torch.randn(rows, 512),)).artifact
             schedules[share] = {kernel.schedule for kernel in artifact.kernels}
         assert schedules[0.1] == schedules[0.35] == {"matmul"}
         assert schedules[0.95] == ({"sparse_matvec"} if rows == 1 else {"pack_rows", "sparse_matmul"})
@@ -215,10 +210,10 @@ def test_groups_hold_the_matrix(k: int, n: int, share: float, outputs: int, chun
     assert words.itemsize == 2 * min(group, 4) and (words.view("<u2") == groups.columns).all()
 
 
-def test_layers_of_about_as_many_zeros_share_a_kernel() -> None:
+def test_layers_of_about_as_many_zeros_share_a_kernel(check: Callable[..., Any]) -> None:
     torch.manual_seed(26)
     model = _prune(nn.Sequential(*(nn.Linear(256, 256) for _ in range(4))), 0.9)
-    artifact = _check(model, (torch.randn(32, 256),))
+    artifact = check(model, (torch.randn(32, 256),)).artifact
     assert len([kernel for kernel in artifact.kernels if kernel.schedule == "sparse_matmul"]) < 3
 
 
