@@ -80,6 +80,7 @@ class _Plan:
     seconds: float
     target: str
     device: str | None = None
+    transform_script: str | None = None
 
     def opening(self, source: Source, folder: Path) -> dict[str, object]:
         """The arguments of a worker's ``open``."""
@@ -89,6 +90,7 @@ class _Plan:
             "threads": self.threads,
             "target": self.target,
             "device": self.device,
+            "transform_script": self.transform_script,
         }
 
     @property
@@ -151,6 +153,7 @@ def bench(
     seconds: float = 20.0,
     target: str = "x86_64",
     device: str | None = None,
+    transform_script: str | None = None,
     progress: Progress | None = None,
 ) -> BenchReport:
     """Time every model on every peer.
@@ -163,6 +166,7 @@ def bench(
         seconds: time after which a slow peer gets no further turn (it has at least three timed calls).
         target: what our own compiler compiles for.
         device: what that runs on (an IREE device), None: what the target's code runs on.
+        transform_script: file of the script that our own compiler takes; for one model.
         progress: called at each step.
 
     Returns:
@@ -171,7 +175,7 @@ def bench(
     Raises:
         UsageError: an unknown peer or model, or an impossible number of threads or runs.
     """
-    plan = make_plan(models, peers, threads, runs, seconds, target, device)
+    plan = make_plan(models, peers, threads, runs, seconds, target, device, transform_script)
     steps = _Steps(plan.steps, progress)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="dlas-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
@@ -195,6 +199,7 @@ def make_plan(
     seconds: float,
     target: str,
     device: str | None = None,
+    transform_script: str | None = None,
 ) -> _Plan:
     for peer in peers:
         if peer not in PEERS:
@@ -207,7 +212,9 @@ def make_plan(
     if runs < 1 or seconds <= 0:
         raise UsageError("runs and seconds must be positive", where="runs" if runs < 1 else "seconds")
     sources = tuple(resolve(model) for model in dict.fromkeys(models))
-    return _Plan(sources, tuple(dict.fromkeys(peers)), threads, runs, seconds, target, device)
+    if transform_script is not None and len(sources) > 1:
+        raise UsageError(f"one script for {len(sources)} models", where="transform_script", hint="give one model")
+    return _Plan(sources, tuple(dict.fromkeys(peers)), threads, runs, seconds, target, device, transform_script)
 
 
 def _bench_model(plan: _Plan, source: Source, folder: Path, builder: _Builder, steps: _Steps) -> list[Row]:

@@ -64,7 +64,8 @@ def resolve(model: str) -> Source:
 class Case:
     """One model in the process that builds it; ``folder`` holds what the other processes read.
 
-    ``target`` and ``device`` are what ours is compiled for and runs on (None: what the target's code runs on).
+    ``target`` and ``device`` are what ours is compiled for and runs on (None: what the target's code runs on),
+    ``transform_script`` is the file of a script that says which schedules its layers get.
     """
 
     source: Source
@@ -72,6 +73,7 @@ class Case:
     threads: int = 1
     target: str = "x86_64"
     device: str | None = None
+    transform_script: str | None = None
     _module: Any = field(default=None, repr=False)
 
     @property

@@ -34,11 +34,9 @@ class Server:
         self.peer: Peer | None = None
         self.last_call_s = 0.0
 
-    def open(
-        self, source: dict[str, str], folder: str, threads: int, target: str, device: str | None = None
-    ) -> dict[str, Any]:
-        """Choose the model that later requests are about."""
-        self.case = Case(Source(**source), Path(folder), threads, target, device)
+    def open(self, source: dict[str, str], folder: str, **options: Any) -> dict[str, Any]:
+        """Choose the model that later requests are about; ``options``: further fields of :class:`Case`."""
+        self.case = Case(Source(**source), Path(folder), **options)
         return {}
 
     def reference(self) -> dict[str, Any]:

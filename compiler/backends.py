@@ -8,7 +8,9 @@ from typing import Protocol
 from iree.compiler import ir
 
 from dlas.compiler import codegen
+from dlas.compiler.scripts import read_script
 from dlas.compiler.targets import AnyTarget, GpuTarget, Target
+from dlas.dialects import TransformScript
 from dlas.errors import UsageError
 from dlas.passes.blocked_layout import LayoutReport
 from dlas.passes.part_writes import isolate_part_writes
@@ -67,8 +69,10 @@ class CpuBackend:
 class GpuBackend:
     """Kernels for pruned convolutions; everything else is IREE's."""
 
-    def __init__(self, target: GpuTarget, winograd: int | None, measured: str | Path | None) -> None:
-        for option, value in (("winograd", winograd), ("measured", measured)):
+    def __init__(
+        self, target: GpuTarget, winograd: int | None, measured: str | Path | None, script: object = None
+    ) -> None:
+        for option, value in (("winograd", winograd), ("measured", measured), ("transform_script", script)):
             if value is not None:
                 raise UsageError(
                     f"{option}={value} is an option for CPUs",
@@ -97,14 +101,21 @@ class GpuBackend:
         return 0
 
 
-def backend_for(target: AnyTarget, winograd: int | None = None, measured: str | Path | None = None) -> Backend:
+def backend_for(
+    target: AnyTarget,
+    winograd: int | None = None,
+    measured: str | Path | None = None,
+    script: str | Path | TransformScript | None = None,
+) -> Backend:
     """The backend of a target, with the options that are about its schedules (None: not given).
 
     Raises:
-        UsageError: an option that makes no sense for the target, or a file of measured times that cannot be used.
+        UsageError: an option that makes no sense for the target, or a file that cannot be used.
     """
+    if script is not None:
+        read_script(script)
     if isinstance(target, GpuTarget):
-        return GpuBackend(target, winograd, measured)
+        return GpuBackend(target, winograd, measured, script)
     return CpuBackend(target, winograd, measured)
 
 

@@ -309,6 +309,7 @@ def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
                 report.kernels.update(part.kernels)
                 report.refused += part.refused
                 report.assignments += part.assignments
+                report.choices += part.choices
                 report.seconds += part.seconds
     return report
 
@@ -351,6 +352,7 @@ def schedule_kernels(
 
     Raises:
         CompileError: a planned kernel is missing, or does not fit on a GPU.
+        ScheduleError: one that a transform script asks for does not fit.
     """
     scheduled: list[ScheduledKernel] = []
     for function in find_ops(module.operation, lambda op: op.name == "func.func"):
@@ -367,6 +369,8 @@ def schedule_kernels(
             if lowering.expand is not None:
                 lowering.expand(function)
         except ScheduleError as error:
+            if kernel.choice.asked:  # there is nothing to fall back to
+                raise
             if lowering.unscheduled is None:
                 raise CompileError(str(error)) from error
             function.erase()

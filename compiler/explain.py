@@ -123,6 +123,7 @@ class Explanation:
         layout_exact: whether the assignment is the cheapest one (by these estimates) for sure.
         roofline: the host's, None if not timed or the probe is not built.
         untimed: why there are no times, "" if there are.
+        script: the transform script that asks for the schedules and knobs that all layers got.
     """
 
     model: str
@@ -136,6 +137,7 @@ class Explanation:
     layouts: tuple[ExplainedLayout, ...] = ()
     layout_cycles: float = 0.0
     layout_exact: bool = True
+    script: str = ""
 
     @property
     def time_us(self) -> float | None:
@@ -160,6 +162,7 @@ class Explanation:
             "scheduled_share": self.scheduled_share,
             "untimed": self.untimed or None,
             "roofline": None if self.roofline is None else asdict(self.roofline),
+            "script": self.script,
             "kernels": [asdict(kernel) for kernel in self.kernels],
             "refused": [asdict(op) for op in self.refused],
             "padded": [{"layer": layer, "what": what} for layer, what in self.padded],
@@ -222,6 +225,8 @@ def describe(
     compilation: Compilation, times: dict[str, KernelTime], peak: Roofline | None, untimed: str = ""
 ) -> Explanation:
     """The explanation of a finished compilation, with the times by kernel name that there are."""
+    from dlas.compiler.scripts import schedule_script
+
     assert compilation.artifact is not None
     refused = [RefusedOp(*entry) for entry in compilation.layout.refused]
     loops = plain_loops(compilation)
@@ -242,6 +247,7 @@ def describe(
         shrunk=tuple(_explain_shrinking(compilation)),
         layouts=tuple(_explain_layouts(compilation.layout.assignments)),
         layout_cycles=sum(assignment.cycles for assignment in compilation.layout.assignments),
+        script=schedule_script(compilation.layout.choices).text(),
         layout_exact=all(assignment.exact for assignment in compilation.layout.assignments),
     )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from dlas.compiler.diagnostics import first_diagnostic
+from dlas.compiler.scripts import ENTRY_POINT, apply_script, parse_module
 from dlas.errors import CompileError, UsageError
 from dlas.passes import registry
 from dlas.passes.registry import ContextName, Note
@@ -122,7 +123,7 @@ def run(
     *,
     context: ContextName | None = None,
     transform_script: str | bytes | None = None,
-    entry_point: str = "__transform_main",
+    entry_point: str = ENTRY_POINT,
     where: str = "input",
     script_where: str = "transform script",
 ) -> tuple[Any, list[Note]]:
@@ -153,26 +154,19 @@ def run(
     ir = importlib.import_module(f"{_PACKAGES[chosen]}.ir")
     notes: list[Note] = []
     with new_context(chosen), ir.Location.unknown():
-        module = _parse(ir, source, where)
+        module = parse_module(ir, source, where)
         for step in steps:
             if step.is_ours:
                 notes += registry.create(step.name, step.options).run(module)
             else:
                 _run_native(ir, chosen, step.text, module)
         if transform_script is not None:
-            _apply_script(ir, module, transform_script, entry_point, script_where)
+            apply_script(module, transform_script, entry_point, script_where)
         try:
             module.operation.verify()
         except ir.MLIRError as error:
             raise CompileError(f"the result does not verify: {first_diagnostic(error)}", where=where) from error
     return module, notes
-
-
-def _parse(ir: Any, source: str | bytes, where: str) -> Any:
-    try:
-        return ir.Module.parse(source)
-    except ir.MLIRError as error:
-        raise CompileError(f"does not parse as MLIR: {first_diagnostic(error)}", where=where) from error
 
 
 def _run_native(ir: Any, context: ContextName, text: str, module: Any) -> None:
@@ -191,32 +185,13 @@ def _run_native(ir: Any, context: ContextName, text: str, module: Any) -> None:
         raise CompileError(first_diagnostic(error), where=f"pass {text}") from error
 
 
-def _apply_script(ir: Any, module: Any, script: str | bytes, entry_point: str, where: str) -> None:
-    from iree.compiler.dialects.transform import interpreter
-
-    library = _parse(ir, script, where)
-    sequences = {
-        op.operation.attributes["sym_name"].value: op
-        for op in library.body.operations
-        if op.operation.name == "transform.named_sequence"
-    }
-    if entry_point not in sequences:
-        known = ", ".join(sorted(sequences)) or "none"
-        raise UsageError(f"no named sequence @{entry_point}", where=where, hint=f"it has: {known}")
-    try:
-        interpreter.apply_named_sequence(module, sequences[entry_point], library)
-    except (ir.MLIRError, RuntimeError) as error:
-        text = first_diagnostic(error) if isinstance(error, ir.MLIRError) else str(error)
-        raise CompileError(text, where=f"{where} @{entry_point}") from error
-
-
 def run_file(
     file: str,
     pass_pipeline: str = "",
     *,
     context: ContextName | None = None,
     transform_script: Path | None = None,
-    entry_point: str = "__transform_main",
+    entry_point: str = ENTRY_POINT,
     notes: bool = False,
     elide: int | None = None,
 ) -> str:

@@ -16,7 +16,9 @@ from dlas.compiler import codegen
 from dlas.compiler.backends import WINOGRAD, backend_for
 from dlas.compiler.diagnostics import first_diagnostic
 from dlas.compiler.frontends import ImportedModel, canonicalise, import_model, without_sparse_types
+from dlas.compiler.scripts import request_schedules
 from dlas.compiler.targets import AnyTarget, GpuTarget, load_target
+from dlas.dialects import TransformScript
 from dlas.errors import ArtifactError, CompileError, UsageError
 from dlas.passes.blocked_layout import LayoutReport
 from dlas.runtime.artifact import Artifact, KernelRecord
@@ -45,6 +47,8 @@ class Options:
             target's default, 4 on CPUs; GPUs have no such schedules.
         measured: the JSON of an earlier ``dlas explain`` for this target: its times stand in for the estimates of the
             layout assignment where a convolution, its schedule and knobs are the same; None: estimates only.
+        transform_script: a transform script, or the path of its file, that says which schedules and knobs layers get
+            (``dlas.knobs``); layers that it leaves out get theirs as always. For CPUs.
         iree_flags: further flags of IREE's compiler.
         progress: called when a stage starts.
     """
@@ -56,6 +60,7 @@ class Options:
     parameters_threshold: int = 1024
     winograd: int | None = None
     measured: str | Path | None = None
+    transform_script: str | Path | TransformScript | None = None
     iree_flags: tuple[str, ...] = ()
     progress: Progress | None = None
 
@@ -65,6 +70,8 @@ class Options:
         if self.winograd is not None and self.winograd not in WINOGRAD_TILES:
             known = ", ".join(map(str, WINOGRAD_TILES))
             raise UsageError(f"winograd={self.winograd} is not an output tile", hint=f"use one of {known} (0: none)")
+        if self.transform_script is not None and not self.schedules:
+            raise UsageError("a transform script chooses among schedules", hint="leave it out, or --no-schedules")
         if self.parameters_threshold < 0:
             raise UsageError(f"parameters_threshold={self.parameters_threshold} is negative")
 
@@ -103,7 +110,8 @@ class Compilation:
 
     def _import(self, stack: contextlib.ExitStack) -> None:
         # First: a wrong file or flag is soon told.
-        self._backend = backend_for(self.target, self.options.winograd, self.options.measured)
+        options = self.options
+        self._backend = backend_for(self.target, options.winograd, options.measured, options.transform_script)
         self._session = codegen.CodegenSession(self.target, self._iree_flags())
         self.imported = import_model(self.model, self.example_inputs)
 
@@ -117,6 +125,8 @@ class Compilation:
         with self._explained("IREE's compiler does not read the model"):
             self.module = ir.Module.parse(without_sparse_types(self.imported))
             self._session.set_device(self.module)
+        if self.options.transform_script is not None:
+            request_schedules(self.module, self.options.transform_script)
         if self.options.schedules:
             self.layout = self._backend.lay_out(self.module)
             with self._explained("the blocked layout does not fit this model", "--no-schedules leaves it to IREE"):

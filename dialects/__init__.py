@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from dlas.dialects.transform_script import Handle, TransformScript
+from dlas.dialects.transform_script import SCHEDULED_OPS, Handle, TransformScript
 
-__all__ = ["Handle", "TransformScript"]
+__all__ = ["SCHEDULED_OPS", "Handle", "TransformScript"]

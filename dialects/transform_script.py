@@ -1,6 +1,7 @@
 """Author a transform-dialect script op by op from Python.
 
-A :class:`TransformScript` is one ``transform.named_sequence`` over a ``func.func``. Payload ops are found by the
+A :class:`TransformScript` is one ``transform.named_sequence`` over a ``func.func`` or, for scripts that choose the
+schedules of a model's layers, over the model's module. Payload ops are found by the
 discardable attribute ``dlas.role`` that the passes put on them (``init``, ``root``, ``epilogue``, ...): tiling and
 fusion keep it, so a handle can be taken again after any step, and one handle may stand for several ops (the full and
 the partial tile of a peeled loop).
@@ -8,13 +9,23 @@ the partial tile of a peeled loop).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iree.compiler import ir
 
 ANY_OP = "!transform.any_op"
+ANY_PARAM = "!transform.any_param"
 FOR_OP = '!transform.op<"scf.for">'
+
+SCHEDULED_OPS = (
+    "linalg.conv_2d_nchw_fchw",
+    "linalg.conv_2d_ngchw_gfchw",
+    "linalg.depthwise_conv_2d_nchw_chw",
+    "linalg.matmul",
+)
+"""Convolutions and linear layers of the canonical form, which have a choice of schedules."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +41,12 @@ class TransformScript:
 
     Args:
         name: symbol of the named sequence.
+        root: name of its argument, which stands for the payload.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, root: str = "%func") -> None:
         self.name = name
-        self.root = Handle("%func")
+        self.root = Handle(root)
         self._lines: list[str] = []
         self._count = 0
 
@@ -65,6 +77,38 @@ class TransformScript:
             f": ({ANY_OP}) -> {ANY_OP}"
         )
         return out
+
+    def match_layer(self, layer: str, *names: str) -> Handle:
+        """The convolutions and linear layers of a source layer (or its ops of the given names)."""
+        return self.match_attribute("dlas.layer", layer, *names)
+
+    def match_sparse(self, algorithm: str = "any", *names: str) -> Handle:
+        """All convolutions and linear layers with pruned weights, typed for an algorithm of ``dlas.sparse``."""
+        return self.match_attribute("dlas.sparse", algorithm, *names)
+
+    def match_attribute(self, attribute: str, value: str, *names: str) -> Handle:
+        """The convolutions and linear layers (or ops of the given names) with this string as an attribute."""
+        out = self._new()
+        listed = ", ".join(f'"{name}"' for name in names or SCHEDULED_OPS)
+        self._lines.append(
+            f"{out.name} = transform.structured.match ops{{[{listed}]}} attributes{{{attribute} = {_quoted(value)}}} "
+            f"in {self.root.name} : ({ANY_OP}) -> {ANY_OP}"
+        )
+        return out
+
+    def split(self, target: Handle, count: int) -> list[Handle]:
+        """The ``count`` ops of a handle, in their order, one by one."""
+        base = self._new().name
+        results = ", ".join([ANY_OP] * count)
+        self._lines.append(f"{base}:{count} = transform.split_handle {target.name} : ({ANY_OP}) -> ({results})")
+        return [Handle(f"{base}#{i}") for i in range(count)]
+
+    def annotate(self, target: Handle, attribute: str, values: Mapping[str, int | str]) -> None:
+        """Puts a dictionary on the ops, as a discardable attribute."""
+        param = self._new(ANY_PARAM)
+        items = (f"{key} = {_quoted(value) if isinstance(value, str) else value}" for key, value in values.items())
+        self._lines.append(f"{param.name} = transform.param.constant {{{', '.join(items)}}} -> {ANY_PARAM}")
+        self._lines.append(f'transform.annotate {target.name} "{attribute}" = {param.name} : {ANY_OP}, {ANY_PARAM}')
 
     def _tiled(self, op: str, target: Handle, sizes: Sequence[int]) -> tuple[Handle, list[Handle]]:
         loops = sum(1 for size in sizes if size)
@@ -173,3 +217,8 @@ class TransformScript:
     def module(self, context: ir.Context | None = None) -> ir.Module:
         """The script as a verified ``ir.Module`` (of the current context by default)."""
         return ir.Module.parse(self.text(), context)
+
+
+def _quoted(text: str) -> str:
+    """A string as MLIR writes it."""
+    return json.dumps(text, ensure_ascii=False)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from iree.compiler import ir
 
+from dlas.errors import ScheduleError
 from dlas.passes.blocked_kernels import KernelEmitter
 from dlas.passes.channel_shuffle import ShuffleSite
 from dlas.passes.concat import ConcatSite
@@ -26,6 +27,7 @@ from dlas.passes.conv import CONV_OPS, ConvSite, pad_amounts
 from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.generics import layer_of
 from dlas.passes.kernel_frame import Blocked, Epilogue, ResultSpec
+from dlas.passes.knob_request import KnobRequest
 from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation
 from dlas.passes.layout_assignment import blocked as blocked_name
 from dlas.passes.layout_graph import LayoutGraph, LayoutPolicy
@@ -50,6 +52,8 @@ class LayoutReport:
     refused: list[tuple[str, str, str]] = field(default_factory=list)  # (layer, op, reason)
     assignments: list[Assignment] = field(default_factory=list)  # one per function
     padded: list[tuple[str, str]] = field(default_factory=list)  # (layer, groups that were padded)
+    # (layer, op, its schedule) for each convolution and linear layer, in order
+    choices: list[tuple[str, str, Choice]] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -101,6 +105,7 @@ class _Rewriter:
         self.elementwise: dict[ir.Operation, Elementwise | Refusal] = {}
         self.joined: set[ir.Operation] = set()  # concatenations in the blocked layout
         self.pairs: dict[ir.Value, tuple[_Group, Choice]] = {}  # depthwise groups, by result, in pointwise kernels
+        self.decided: dict[ir.Operation, Choice] = {}
         self.demands = self._halo_demands()
         self.geometry = PlanarGeometry(
             [
@@ -219,6 +224,8 @@ class _Rewriter:
             if group is not None and group.last == op:
                 with ir.InsertionPoint.after(op), op.location:
                     self._emit(group)
+        decided = sorted(self.decided, key=self.position.__getitem__)
+        self.report.choices += [(layer_of(op), op.name, self.decided[op]) for op in decided]
         self._unpack_leftovers()
         for old, new in self.replaced:
             old.replace_all_uses_with(new)
@@ -239,6 +246,8 @@ class _Rewriter:
         if group is not None and not group.results:  # nothing reads what it computes
             return None
         if group is not None:
+            if isinstance(group.root, ConvSite | MatmulSite):
+                self.decided[group.root.op] = group.choice
             members = [site.op for site in group.epilogue]
             if group.root is not None:
                 members += [group.root.op, self.position_of(group.root.result)]
@@ -404,7 +413,12 @@ class _Rewriter:
         self, site: ConvSite, choice: Choice, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
     ) -> list[Blocked]:
         if site.data in self.pairs:
+            self.decided[site.op] = self.pairs[site.data][1]
             return self._emit_separable(site, layer, epilogue, results)
+        request = KnobRequest.of(site.op)
+        if request is not None and request.schedule == "separable_conv":
+            reason = "separable_conv: there is no depthwise convolution before it whose result it alone reads"
+            raise ScheduleError(reason, where=f"layer {site.layer}", hint="a transform script asks for it")
         if choice.knobs.get("direct"):
             data = self._padded(site, layer)
             return self.emitter.packed_conv(site.shape, data, site.weights, choice, layer, epilogue, results)
@@ -435,6 +449,15 @@ class _Rewriter:
         if not plain or not blocks or chosen is None or chosen.choice is None:
             return None
         if chosen.choice.schedule != "packed_conv" or chosen.choice.knobs.get("direct"):
+            return None
+        request = KnobRequest.of(users[0])
+        if request is not None and request.schedule == "separable_conv":
+            asked = self.config.policy.asked_separable(root.shape, shape, request)
+            if isinstance(asked, Refusal):
+                hint = "a transform script asks for it"
+                raise ScheduleError(asked.reason, where=f"layer {site.layer}", hint=hint)
+            return asked
+        if request is not None or group.choice.asked:  # for a kernel each
             return None
         choice = self.config.policy.separable(root.shape, shape)
         return choice if isinstance(choice, Choice) else None

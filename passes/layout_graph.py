@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from iree.compiler import ir
 
+from dlas.errors import ScheduleError
 from dlas.passes.channel_shuffle import ShuffleSite
 from dlas.passes.concat import ConcatSite
 from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite
 from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.generics import defining_op, layer_of, shape_of
+from dlas.passes.knob_request import KnobRequest
 from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation, LayoutOp, LayoutProblem, blocked
 from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Grid, Refusal
@@ -36,6 +38,19 @@ class LayoutPolicy(Protocol):
 
     def sparse(self, shape: ConvShape, nonzeros: int, algorithm: str) -> Implementation | Refusal:
         """The way to compute a convolution by so many non-zero weights, or why it is none."""
+
+    def asked(
+        self, shape: ConvShape, request: KnobRequest, nonzeros: int, algorithm: str | None
+    ) -> Implementation | Refusal:
+        """A convolution as a transform script asks for it (``algorithm``: ``dlas.sparse``), or why that cannot be."""
+
+    def asked_matmul(
+        self, m: int, n: int, k: int, request: KnobRequest, nonzeros: int, algorithm: str | None
+    ) -> Implementation | Refusal:
+        """The same for ``[m, k] x [k, n]``."""
+
+    def asked_separable(self, first: ConvShape, shape: ConvShape, request: KnobRequest) -> Choice | Refusal:
+        """The same for :meth:`separable`."""
 
     def separable(self, first: ConvShape, shape: ConvShape) -> Choice | Refusal:
         """The schedule of a depthwise convolution and the pointwise one behind it as one kernel, or why not."""
@@ -125,31 +140,44 @@ class LayoutGraph:
             self._add_generic(op)
 
     def _add_conv(self, op: ir.Operation) -> None:
-        site = ConvSite.analyze(op)
+        site, request = ConvSite.analyze(op), KnobRequest.of(op)
+        if request is not None:
+            self._add_asked_conv(op, _unless_refused(op, site), request)
+            return
         found = site if isinstance(site, Refusal) else self.policy.implementations(site.shape)
         if isinstance(site, Refusal) or isinstance(found, Refusal):
             assert isinstance(found, Refusal)
             self.refused[op] = found
             return
         ways = list(found)
-        if SPARSE in op.attributes:
-            nonzeros = int(np.count_nonzero(site.weights))
-            sparse = self.policy.sparse(site.shape, nonzeros, op.attributes[SPARSE].value)
+        algorithm = _algorithm(op)
+        if algorithm is not None:
+            sparse = self.policy.sparse(site.shape, int(np.count_nonzero(site.weights)), algorithm)
             if isinstance(sparse, Implementation):
                 ways.append(sparse)
                 self.sparse.append((op, site))
         self._node(op, site, [site.data], site.result, ways)
 
+    def _add_asked_conv(self, op: ir.Operation, site: ConvSite, request: KnobRequest) -> None:
+        """A convolution for which a transform script asks: nothing else is considered."""
+        nonzeros = int(np.count_nonzero(site.weights))
+        way = _unless_refused(op, self.policy.asked(site.shape, request, nonzeros, _algorithm(op)))
+        if way.result == PLANAR:
+            self.sparse.append((op, site))
+        self._node(op, site, [site.data], site.result, [way])
+
     def _add_matmul(self, op: ir.Operation) -> None:
-        """A product by pruned weights; it has a choice of kernels, though not of layouts."""
-        if SPARSE not in op.attributes or op.attributes[SPARSE].value not in ("any", "direct"):
-            return
-        site = MatmulSite.analyze(op)
-        if isinstance(site, Refusal):
-            return
-        ways = self.policy.matmul_ways(site.m, site.n, site.k, int(np.count_nonzero(site.weights)))
-        if not isinstance(ways, Refusal):
-            self._node(op, site, [], None, ways)
+        """A product with a choice of kernels, though not of layouts: by pruned weights, or as a script asks for it."""
+        site, request, algorithm = MatmulSite.analyze(op), KnobRequest.of(op), _algorithm(op)
+        if request is not None:
+            site = _unless_refused(op, site)
+            nonzeros = int(np.count_nonzero(site.weights))
+            found = self.policy.asked_matmul(site.m, site.n, site.k, request, nonzeros, algorithm)
+            self._node(op, site, [], None, [_unless_refused(op, found)])
+        elif algorithm in ("any", "direct") and not isinstance(site, Refusal):
+            ways = self.policy.matmul_ways(site.m, site.n, site.k, int(np.count_nonzero(site.weights)))
+            if not isinstance(ways, Refusal):
+                self._node(op, site, [], None, ways)
 
     def _add_pool(self, op: ir.Operation) -> None:
         site = WindowSite.analyze(op)
@@ -280,6 +308,25 @@ class LayoutGraph:
             elif user not in self._through or self._needs_plain(user.results[0], source):
                 return True
         return False
+
+
+def _algorithm(op: ir.Operation) -> str | None:
+    """``dlas.sparse`` of an op, None where its weights are dense."""
+    return op.attributes[SPARSE].value if SPARSE in op.attributes else None
+
+
+Found = TypeVar("Found")
+
+
+def _unless_refused(op: ir.Operation, found: Found | Refusal) -> Found:
+    """What a transform script asks for.
+
+    Raises:
+        ScheduleError: it is refused.
+    """
+    if isinstance(found, Refusal):
+        raise ScheduleError(found.reason, where=f"layer {layer_of(op)}", hint="a transform script asks for it")
+    return found
 
 
 def _between(start: ir.Value, ends: set[ir.Value]) -> Iterator[ir.Operation]:

@@ -18,12 +18,14 @@ class Choice:
     """A schedule for one kernel: its name, its knobs, and why it was chosen.
 
     ``problem`` says what it computes, for comparing kernels of several models (empty where nothing compares them).
+    ``asked``: a transform script asks for it, so that there is nothing to fall back to.
     """
 
     schedule: str
     knobs: Mapping[str, int]
     reason: str
     problem: str = field(default="", repr=False, compare=False)
+    asked: bool = field(default=False, compare=False)
 
 
 @dataclass

@@ -159,7 +159,7 @@ def winograd_tile(
     A 3x3 convolution of stride 1 is assumed. ``largest`` bounds the output tile; ``merge`` groups count as one;
     ``model`` is the size of the model's weights in bytes.
     """
-    tiles = (tile for tile in _winograd_tiles(unit, shape, merge, model) if tile.m <= largest)
+    tiles = (tile for tile in winograd_tiles(unit, shape, merge, model) if tile.m <= largest)
     best = min(tiles, key=lambda tile: tile.cycles, default=None)
     if best is None or best.cycles * _MARGIN > packed_cycles(unit, shape, merge, model):
         return None
@@ -191,7 +191,10 @@ def lane_tile_operations(m: int, per_group: int) -> float:
     return 0.6 * sum(tile_operations(m)) + 1.5 * per_group * (m + 2) ** 2
 
 
-def _winograd_tiles(unit: VectorUnit, shape: ConvShape, merge: int, model: float) -> Iterator[WinogradTile]:
+def winograd_tiles(
+    unit: VectorUnit, shape: ConvShape, merge: int = 1, model: float = math.inf
+) -> Iterator[WinogradTile]:
+    """The ways to compute a convolution in Winograd's domain, with their estimated cycles."""
     groups = shape.groups // merge
     c_blocks = -(-shape.c_per_group * merge // unit.lanes)
     k_blocks = -(-shape.k_per_group * merge // unit.lanes)

@@ -13,6 +13,7 @@ from iree.compiler.dialects.transform import interpreter
 from dlas.dialects import TransformScript
 from dlas.errors import ScheduleError
 from dlas.passes.conv import ConvShape
+from dlas.passes.knob_request import KnobRequest
 from dlas.passes.layout_assignment import NCHW, PLANAR, Implementation, blocked
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.plan import Choice, Grid, Kernel, Refusal
@@ -21,6 +22,7 @@ from dlas.schedules.attention import AttentionKnobs, ProductKnobs, attention, ba
 from dlas.schedules.grid import kernel_cycles, plan_grid
 from dlas.schedules.knobs import (
     VectorUnit,
+    WinogradTile,
     lane_tile,
     packed_cycles,
     register_tile,
@@ -33,11 +35,13 @@ from dlas.schedules.matmul import MatmulKnobs, matmul
 from dlas.schedules.measured import Measurements
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, lane_shuffle, pad, reduce, transpose
+from dlas.schedules.requests import ask_conv, ask_matmul, ask_separable
 from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.separable_conv import SeparableConvKnobs, separable_conv
-from dlas.schedules.sparse_conv import VARIANTS, SparseConvKnobs
-from dlas.schedules.sparse_cost import sparse_tiles
+from dlas.schedules.sparse_conv import SPARSE_VARIANTS, SparseConvKnobs
+from dlas.schedules.sparse_cost import SparseTile, sparse_tiles
 from dlas.schedules.sparse_linear import (
+    LinearTile,
     SparseMatmulKnobs,
     SparseMatvecKnobs,
     dense_cycles,
@@ -74,8 +78,8 @@ _PRODUCT_ROWS = 64
 _SPARSE_SHARE = 0.7
 _SPARSE_MARGIN = 1.1
 
-SPARSE_VARIANTS = {"any": VARIANTS, "direct": ("direct", "shift"), "gemm": ("pack",), "spatial-pack": ("tile",)}
-"""The variants of ``sparse_conv`` that implement each algorithm."""
+ASKED = "asked for by the transform script: "
+"""What the reason of such a choice begins with."""
 
 Step = Callable[[ir.Operation], Any] | TransformScript
 
@@ -216,10 +220,10 @@ class Rules:
         for choice, cycles in self._blocked_choices(shape):
             direct = bool(choice.knobs.get("direct"))
             found.append(self._implementation(shape, NCHW if direct else layout, layout, choice, cycles))
-        alone = self._w_lanes(shape)
+        alone = self.w_lanes(shape)
         if alone is not None:
             found.append(self._implementation(shape, NCHW, NCHW, *alone))
-        return found or self._unfit(shape)
+        return found or self.unfit(shape)
 
     def _implementation(
         self, shape: ConvShape, reads: str, writes: str, choice: Choice, cycles: float
@@ -234,94 +238,163 @@ class Rules:
         share = nonzeros / (shape.c_out * shape.c_per_group * shape.k_h * shape.k_w)
         if share > _SPARSE_SHARE:
             return Refusal(f"{share:.0%} of the weights are not zero")
-        tile, *others = sparse_tiles(self.unit, shape, nonzeros, SPARSE_VARIANTS[algorithm])
+        tiles = sparse_tiles(self.unit, shape, nonzeros, SPARSE_VARIANTS[algorithm])
+        choice = self.sparse_choice(shape, nonzeros, tiles)
+        return self._sparse_implementation(choice, shape.batch * tiles[0].cycles)
+
+    def sparse_choice(self, shape: ConvShape, nonzeros: int, tiles: Sequence[SparseTile]) -> Choice:
+        """``sparse_conv`` with the first of these tiles; the others are told of."""
+        share = nonzeros / (shape.c_out * shape.c_per_group * shape.k_h * shape.k_w)
+        tile, *others = tiles
         vectors = f"{tile.variant}, up to {tile.accumulators} accumulators of {self.block} pixels"
         reason = f"{share:.1%} of the weights are not zero: {vectors}, {tile.channels} input channels at a time"
         if others:
             reason += " (" + ", ".join(f"{o.variant}: {o.cycles / tile.cycles:.2f}x its time" for o in others) + ")"
-        choice = Choice("sparse_conv", tile.knobs, reason, f"{shape.problem} nonzeros={nonzeros}")
+        return Choice("sparse_conv", tile.knobs, reason, f"{shape.problem} nonzeros={nonzeros}")
+
+    def _sparse_implementation(self, choice: Choice, estimate: float) -> Implementation:
         measured = self.measured.get(choice)
-        cycles = shape.batch * tile.cycles * _SPARSE_MARGIN + costs.DISPATCH if measured is None else measured
+        cycles = estimate * _SPARSE_MARGIN + costs.DISPATCH if measured is None else measured
         return Implementation((PLANAR,), PLANAR, cycles, choice)
+
+    def asked(
+        self, shape: ConvShape, request: KnobRequest, nonzeros: int, algorithm: str | None
+    ) -> Implementation | Refusal:
+        """A convolution as a transform script asks for it, or why that cannot be."""
+        unknown = _unknown_knob(request)
+        found = unknown or ask_conv(self, shape, request, nonzeros, algorithm)
+        if isinstance(found, Refusal):
+            return found
+        choice, cycles = _asked(found[0]), found[1]
+        if choice.schedule == "sparse_conv":
+            return self._sparse_implementation(choice, cycles)
+        layout = blocked(self.block)
+        writes = NCHW if choice.schedule == "w_lanes" else layout
+        reads = NCHW if writes == NCHW or choice.knobs.get("direct") else layout
+        return self._implementation(shape, reads, writes, choice, cycles)
+
+    def asked_matmul(
+        self, m: int, n: int, k: int, request: KnobRequest, nonzeros: int, algorithm: str | None
+    ) -> Implementation | Refusal:
+        """``[m, k] x [k, n]`` as a transform script asks for it, or why that cannot be."""
+        unknown = _unknown_knob(request)
+        found = unknown or ask_matmul(self, m, n, k, request, nonzeros, algorithm)
+        if isinstance(found, Refusal):
+            return found
+        problem = f"matmul {m}x{k}x{n}" + ("" if request.schedule == "matmul" else f" nonzeros={nonzeros}")
+        choice = replace(_asked(found[0]), problem=problem)
+        measured = self.measured.get(choice)
+        return Implementation((), NCHW, found[1] + costs.DISPATCH if measured is None else measured, choice)
+
+    def asked_separable(self, first: ConvShape, shape: ConvShape, request: KnobRequest) -> Choice | Refusal:
+        """A depthwise convolution and the pointwise one behind it as one kernel, as a transform script asks for it."""
+        found = ask_separable(self, first, shape, request)
+        return found if isinstance(found, Refusal) else _asked(found)
 
     def separable(self, first: ConvShape, shape: ConvShape) -> Choice | Refusal:
         """A depthwise convolution and the pointwise one behind it as one kernel, where that is estimated to pay."""
+        knobs = self.separable_knobs(first, shape)
+        if isinstance(knobs, Refusal):
+            return knobs
+        saved = costs.separable_savings(self.unit, first, shape, knobs["rows"])
+        if saved <= 0:
+            return Refusal(f"apart they are estimated to be faster by {-saved:.0f} cycles")
+        accumulators = f"{knobs['t_o'] // self.block}x{knobs['ow']} accumulators of {self.block} lanes"
+        reason = f"{knobs['rows']} rows at a time, {accumulators}: saves {saved:.0f} cycles"
+        return Choice("separable_conv", knobs, reason)
+
+    def separable_knobs(self, first: ConvShape, shape: ConvShape) -> dict[str, int] | Refusal:
+        """The knobs of ``separable_conv``, or why it cannot be."""
         rows = separable_rows(self.unit, shape, self.cores)
         if rows is None:
             return Refusal(f"a row of {shape.out_w} pixels of {shape.c_in} channels does not fit the scratch")
-        saved = costs.separable_savings(self.unit, first, shape, rows)
-        if saved <= 0:
-            return Refusal(f"apart they are estimated to be faster by {-saved:.0f} cycles")
         vectors, ow = register_tile(self.unit, -(-shape.c_out // self.block), shape.out_w)
-        knobs = {
-            "rows": rows,
-            "pixels": lane_tile(self.unit, shape.out_w, first.k_w),
-            "t_o": vectors * self.block,
-            "ow": ow,
-            "block": self.block,
-        }
-        reason = f"{rows} rows at a time, {vectors}x{ow} accumulators of {self.block} lanes: saves {saved:.0f} cycles"
-        return Choice("separable_conv", knobs, reason)
+        pixels = lane_tile(self.unit, shape.out_w, first.k_w)
+        return {"rows": rows, "pixels": pixels, "t_o": vectors * self.block, "ow": ow, "block": self.block}
 
-    def _unfit(self, shape: ConvShape) -> Refusal:
+    def unfit(self, shape: ConvShape) -> Refusal:
+        """Why a convolution has no schedule."""
         channels = f"{shape.groups} groups of {shape.c_per_group} to {shape.k_per_group} channels"
         return Refusal(f"{channels} do not fill blocks of {self.block} by merging groups")
 
     def _blocked_choices(self, shape: ConvShape) -> Iterator[tuple[Choice, float]]:
         """Schedules that write blocks, with the estimated cycles of their kernels."""
-        merge = self._merge(shape)
+        merge = self.merge(shape)
         if merge is not None and (found := self._winograd(shape, merge)) is not None:
             yield found
-        c_pg = shape.c_per_group
-        if shape.groups > 1 and c_pg == shape.k_per_group and self.block % c_pg == 0:
-            ow = lane_tile(self.unit, shape.out_w, shape.k_w)
-            kind = "depthwise" if c_pg == 1 else f"{c_pg} channels per group"
-            choice = Choice("lane_conv", {"ow": ow, "block": self.block}, f"{kind}: lanes on channels")
-            yield choice, costs.lane_cycles(self.unit, shape)
+        if (lanes := self.lane(shape)) is not None:
+            yield lanes
         if merge is not None:
-            choice = self._packed(shape, merge)
+            choice = self.packed(shape, merge)
             vectors, ow = choice.knobs["t_o"] // self.block, choice.knobs["ow"]
             yield choice, costs.packed_cycles(self.unit, shape, merge, vectors, ow, self.model)
 
-    def _packed(self, shape: ConvShape, merge: int) -> Choice:
+    def lane(self, shape: ConvShape) -> tuple[Choice, float] | None:
+        """``lane_conv`` for groups that are equal parts of a block."""
+        c_pg = shape.c_per_group
+        if shape.groups == 1 or c_pg != shape.k_per_group or self.block % c_pg:
+            return None
+        ow = lane_tile(self.unit, shape.out_w, shape.k_w)
+        kind = "depthwise" if c_pg == 1 else f"{c_pg} channels per group"
+        choice = Choice("lane_conv", {"ow": ow, "block": self.block}, f"{kind}: lanes on channels")
+        return choice, costs.lane_cycles(self.unit, shape)
+
+    def packed(self, shape: ConvShape, merge: int) -> Choice:
+        """``packed_conv`` with so many groups merged."""
         block, c_pg = self.block, shape.c_per_group
         k_blocks = -(-(shape.k_per_group * merge) // block)
         vectors, ow = register_tile(self.unit, k_blocks, shape.out_w)
         knobs = {"t_o": vectors * block, "ow": ow, "block": block, "merge": merge}
-        reason = f"T_O={knobs['t_o']}, {vectors}x{ow} accumulators of {block} lanes"
-        if merge > 1:
-            reason += f", {merge} groups of {c_pg} channels merged"
         if shape.groups == 1 and c_pg < block:
             knobs["direct"] = 1
-            reason += ", input read in NCHW"
             if shape.stride[1] > 1:  # a few channels are too little work for a loop over columns (1.7x at 3x3 stride 2)
                 knobs["unroll_kw"] = 1
-        return Choice("packed_conv", knobs, reason)
+        return Choice("packed_conv", knobs, self.packed_reason(shape, knobs))
+
+    def packed_reason(self, shape: ConvShape, knobs: Mapping[str, int]) -> str:
+        """What to say of ``packed_conv`` with these knobs."""
+        t_o, merge = knobs["t_o"], knobs["merge"]
+        reason = f"T_O={t_o}, {t_o // self.block}x{knobs['ow']} accumulators of {self.block} lanes"
+        if merge > 1:
+            reason += f", {merge} groups of {shape.c_per_group} channels merged"
+        return reason + (", input read in NCHW" if knobs.get("direct") else "")
 
     def _winograd(self, shape: ConvShape, merge: int) -> tuple[Choice, float] | None:
         """F(m x m, 3 x 3) where it is estimated to be faster than the sums themselves."""
-        per_group = shape.c_per_group
-        plain = (shape.k_h, shape.k_w, *shape.stride, *shape.dilation) == (3, 3, 1, 1, 1, 1)
-        if plain and 1 < per_group == shape.k_per_group < self.block and self.block % per_group == 0:
+        if self.takes_winograd_lanes(shape):
             m = winograd_lane_tile(self.unit, shape, self.winograd)
-            reason = f"F({m}x{m}, 3x3), {per_group} channels per group: lanes on channels"
             if m is None:
                 return None
-            choice = Choice("winograd_lane_conv", {"m": m, "block": self.block}, reason)
-            return choice, costs.winograd_lane_cycles(self.unit, shape, m)
-        if not plain or merge > 1 or per_group < self.block or shape.k_per_group < self.block:
+            return self.winograd_lane_choice(shape, m), costs.winograd_lane_cycles(self.unit, shape, m)
+        if merge > 1 or not self.takes_winograd(shape):
             return None
         tile = winograd_tile(self.unit, shape, self.winograd, merge, self.model)
-        if tile is None:
-            return None
+        return None if tile is None else (self.winograd_choice(shape, tile, merge), shape.batch * tile.cycles)
+
+    def takes_winograd(self, shape: ConvShape) -> bool:
+        """Whether ``winograd_conv`` can compute a convolution."""
+        return _is_plain_3x3(shape) and min(shape.c_per_group, shape.k_per_group) >= self.block
+
+    def takes_winograd_lanes(self, shape: ConvShape) -> bool:
+        """Whether ``winograd_lane_conv`` can compute a convolution."""
+        per_group = shape.c_per_group
+        small = 1 < per_group == shape.k_per_group < self.block and self.block % per_group == 0
+        return _is_plain_3x3(shape) and small
+
+    def winograd_lane_choice(self, shape: ConvShape, m: int) -> Choice:
+        """``winograd_lane_conv`` with this output tile."""
+        reason = f"F({m}x{m}, 3x3), {shape.c_per_group} channels per group: lanes on channels"
+        return Choice("winograd_lane_conv", {"m": m, "block": self.block}, reason)
+
+    def winograd_choice(self, shape: ConvShape, tile: WinogradTile, merge: int) -> Choice:
+        """``winograd_conv`` with this tile."""
         knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
         share = tile.cycles / packed_cycles(self.unit, shape, merge, self.model)
         accumulators = f"{tile.t_o // self.block}x{tile.ow} accumulators of {self.block} lanes"
         reason = f"F({tile.m}x{tile.m}, 3x3), {accumulators}: estimated at {share:.0%} of packed_conv's time"
-        choice = Choice("winograd_conv", {**knobs, "block": self.block, "merge": merge}, reason)
-        return choice, shape.batch * tile.cycles
+        return Choice("winograd_conv", {**knobs, "block": self.block, "merge": merge}, reason)
 
-    def _w_lanes(self, shape: ConvShape) -> tuple[Choice, float] | None:
+    def w_lanes(self, shape: ConvShape) -> tuple[Choice, float] | None:
         """Vectors along the row of NCHW tensors, for groups of fewer channels than a vector."""
         lanes, per_group = self.unit.lanes, shape.k_per_group
         if shape.groups == 1 or shape.c_per_group == 1 or shape.c_per_group >= lanes or shape.stride[1] > 1:
@@ -353,7 +426,7 @@ class Rules:
         """Cycles to read and write so many elements in all, in a kernel of its own or ``fused`` into one."""
         return costs.stream_cycles(elements, layout, fused=fused)
 
-    def _merge(self, shape: ConvShape) -> int | None:
+    def merge(self, shape: ConvShape) -> int | None:
         """The fewest groups that fill blocks of both the input's and the output's channels when merged.
 
         Few groups that never do are merged all: zeros cost less than leaving the convolution to IREE.
@@ -398,14 +471,17 @@ class Rules:
         for name, make in tiles.items():
             tile = make(self.unit, m, n, k, nonzeros, self.model)
             if tile is not None:
-                reason = f"{share:.1%} of the weights are not zero: {tile.text}"
-                choice = Choice(name, tile.knobs, reason, f"{problem} nonzeros={nonzeros}")
-                ways.append((choice, tile.cycles * _SPARSE_MARGIN))
+                choice = self.sparse_linear_choice(name, tile, {}, share)
+                ways.append((replace(choice, problem=f"{problem} nonzeros={nonzeros}"), tile.cycles * _SPARSE_MARGIN))
         found = []
         for choice, estimate in ways:
             measured = self.measured.get(choice)
             found.append(Implementation((), NCHW, estimate + costs.DISPATCH if measured is None else measured, choice))
         return found
+
+    def sparse_linear_choice(self, name: str, tile: LinearTile, knobs: Mapping[str, int], share: float) -> Choice:
+        """A sparse kernel of a linear layer with this tile and other values of some ``knobs``."""
+        return Choice(name, {**tile.knobs, **knobs}, f"{share:.1%} of the weights are not zero: {tile.text}")
 
     def rows(self, rows: int, columns: int) -> Choice:
         """The schedule of a program along ``rows`` rows."""
@@ -465,6 +541,21 @@ class Rules:
     def grid(self, tiles: int, rows: int, flops: int, moved: int) -> Grid:
         """How a kernel's tiles, and the rows of each, are dealt out (see :mod:`dlas.schedules.grid`)."""
         return plan_grid(self.cores, tiles, rows, kernel_cycles(self.unit, flops, moved))
+
+
+def _is_plain_3x3(shape: ConvShape) -> bool:
+    return (shape.k_h, shape.k_w, *shape.stride, *shape.dilation) == (3, 3, 1, 1, 1, 1)
+
+
+def _asked(choice: Choice) -> Choice:
+    return replace(choice, reason=ASKED + choice.reason, asked=True)
+
+
+def _unknown_knob(request: KnobRequest) -> Refusal | None:
+    schedule = SCHEDULES.get(request.schedule)
+    known = [] if schedule is None else [field.name for field in fields(schedule.knobs) if field.type == "int"]
+    unknown = [name for name in request.knobs if schedule is not None and name not in known]
+    return Refusal(f"{request.schedule} has no knob {unknown[0]!r}: {', '.join(known)}") if unknown else None
 
 
 def knobs_of(choice: Choice) -> Any:

@@ -9,6 +9,9 @@ from dlas.errors import ScheduleError
 VARIANTS = ("direct", "shift", "pack", "tile")
 """What the inner loop reads: see :mod:`dlas.passes.sparse_kernels`."""
 
+SPARSE_VARIANTS = {"any": VARIANTS, "direct": ("direct", "shift"), "gemm": ("pack",), "spatial-pack": ("tile",)}
+"""The variants that implement each algorithm of ``dlas.sparse``."""
+
 
 @dataclass(frozen=True)
 class SparseConvKnobs:

@@ -8,7 +8,7 @@ workgroup than there can be were rarely faster there, and by few percent.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from dlas.passes.conv import ConvShape
@@ -55,13 +55,20 @@ class SparseTile:
 
 
 def sparse_tiles(
-    unit: VectorUnit, shape: ConvShape, nonzeros: int, variants: Collection[str] = VARIANTS
+    unit: VectorUnit,
+    shape: ConvShape,
+    nonzeros: int,
+    variants: Collection[str] = VARIANTS,
+    given: Mapping[str, int] | None = None,
 ) -> list[SparseTile]:
-    """For each variant the knobs with the fewest estimated cycles; the best of them first."""
+    """For each variant the knobs with the fewest estimated cycles; the best of them first.
+
+    ``given`` knobs have these values; a variant for whose scratch they are too large is left out.
+    """
     found = [
         min(tiles, key=lambda tile: (tile.cycles, -tile.channels))
         for variant in variants
-        if (tiles := list(_tiles(unit, shape, nonzeros, variant)))
+        if (tiles := list(_tiles(unit, shape, nonzeros, variant, given or {})))
     ]
     return sorted(found, key=lambda tile: tile.cycles)
 
@@ -110,7 +117,9 @@ def _reads(unit: VectorUnit, shape: ConvShape, variant: str) -> _Reads:
     return _Reads(pitch, rows * pitch + columns, split, dense, copies)
 
 
-def _tiles(unit: VectorUnit, shape: ConvShape, nonzeros: int, variant: str) -> Iterator[SparseTile]:
+def _tiles(
+    unit: VectorUnit, shape: ConvShape, nonzeros: int, variant: str, given: Mapping[str, int]
+) -> Iterator[SparseTile]:
     if variant == "shift" and shape.k_w == 1:  # one column: that is the planes as they are
         return
     reads = _reads(unit, shape, variant)
@@ -118,7 +127,7 @@ def _tiles(unit: VectorUnit, shape: ConvShape, nonzeros: int, variant: str) -> I
     per_group, taps, lanes = shape.c_per_group, shape.k_h * shape.k_w, unit.lanes
     streamed = 4 * (shape.c_in * shape.in_h * shape.in_w + shape.c_out * shape.out_h * shape.out_w) / _STREAMED
     most = max(1, unit.registers * 7 // 8)
-    for accumulators in sorted({most, max(1, most // 2)}):
+    for accumulators in [given["accumulators"]] if "accumulators" in given else sorted({most, max(1, most // 2)}):
         register = RegisterTile.of(pixels, lanes, accumulators)
         vectors, tiles = register.vectors, register.count
         width = vectors * lanes
@@ -136,7 +145,7 @@ def _tiles(unit: VectorUnit, shape: ConvShape, nonzeros: int, variant: str) -> I
         held = taps * width if variant == "pack" else reach * (shape.k_w if variant == "shift" else 1)
         fill = per_group * taps * vectors * (_FILL + split) if variant == "pack" else 0.0
         first = per_group * (reach if variant == "pack" else held) / _LINE * _LINE_FIRST
-        for channels, k_w in _blocks(shape, variant, 4 * width, 4 * held):
+        for channels, k_w in _blocks(shape, variant, 4 * width, 4 * held, given):
             chunks = -(-per_group // channels)
             panel = 4 * channels * held / (1024 * unit.l1_kb)
             missed = min(1.0, max(0.0, panel - _KEPT) / (_NOT_KEPT - _KEPT))
@@ -147,14 +156,25 @@ def _tiles(unit: VectorUnit, shape: ConvShape, nonzeros: int, variant: str) -> I
             yield SparseTile(accumulators, channels, k_w, variant, total)
 
 
-def _blocks(shape: ConvShape, variant: str, row_bytes: int, channel_bytes: int) -> Iterator[tuple[int, int]]:
+def _blocks(
+    shape: ConvShape, variant: str, row_bytes: int, channel_bytes: int, given: Mapping[str, int]
+) -> Iterator[tuple[int, int]]:
     """Input channels of a chunk and output channels of a workgroup whose scratch has room."""
     per_group = shape.c_per_group
-    whole = shape.k_per_group if variant == "pack" else shape.c_out
+    whole = workgroup_channels(shape, variant)
     sizes = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-    for channels in sorted({per_group, *(c for c in sizes if c < per_group and (c >= 8 or variant == "pack"))}):
+    tried = sorted({per_group, *(c for c in sizes if c < per_group and (c >= 8 or variant == "pack"))})
+    for channels in [given["channels"]] if "channels" in given else tried:
         room = SCRATCH_BYTES - (channels * channel_bytes if variant == "pack" else 0)
         rows = shape.c_out if channels == per_group and room >= 0 else room // row_bytes
-        most = min(rows, _MOST_ROWS, whole)
-        if most > 0:
-            yield channels, max(k for k in range(1, most + 1) if whole % k == 0)
+        most = min(rows, whole)
+        if "k_w" in given:
+            if given["k_w"] <= most:
+                yield channels, given["k_w"]
+        elif most > 0:
+            yield channels, max(k for k in range(1, min(most, _MOST_ROWS) + 1) if whole % k == 0)
+
+
+def workgroup_channels(shape: ConvShape, variant: str) -> int:
+    """The output channels that those of a workgroup divide."""
+    return shape.k_per_group if variant == "pack" else shape.c_out

@@ -16,7 +16,7 @@ IREE_FLAGS = (
 
 
 class Dlas(Peer):
-    """``dlas.compile`` with its defaults."""
+    """``dlas.compile`` with its defaults, or a transform script."""
 
     name = "dlas"
     requires: ClassVar = {"iree.compiler": "iree-base-compiler", "iree.runtime": "iree-base-runtime"}
@@ -26,7 +26,8 @@ class Dlas(Peer):
 
         model = f"zoo:{case.source.text}" if case.source.kind == "zoo" else case.source.text
         with self.compiling():
-            artifact = dlas.compile(model, target=case.target)
+            options = dlas.Options(transform_script=case.transform_script)
+            artifact = dlas.compile(model, target=case.target, options=options)
         artifact.save(case.folder / f"{self.name}.vmfb")
 
     def prepare(self, case: Case) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dlas.compiler.cli import console
-from dlas.compiler.cli.options import Target, check_writable
+from dlas.compiler.cli.options import Script, Target, check_writable
 from dlas.errors import ArtifactError, UsageError
 
 OURS = "dlas"
@@ -36,6 +36,7 @@ def bench_command(
             show_default=False,
         ),
     ] = None,
+    transform_script: Script = None,
     json: Annotated[
         str | None, typer.Option("--json", metavar="F", help="Write the report as JSON (- for stdout, no table then).")
     ] = None,
@@ -65,6 +66,7 @@ def bench_command(
             runs=runs,
             target=target,
             device=device,
+            transform_script=None if transform_script is None else str(transform_script),
             progress=lambda done, total, what: progress(what, done, total),
         )
     if json is not None:

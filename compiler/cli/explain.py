@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dlas.compiler.cli import console
-from dlas.compiler.cli.options import IreeFlags, Json, Measured, Model, NoSchedules, Target, Winograd
+from dlas.compiler.cli.options import (
+    IreeFlags,
+    Json,
+    Measured,
+    Model,
+    NoSchedules,
+    Script,
+    Target,
+    Winograd,
+    check_writable,
+)
+from dlas.errors import UsageError
 
 if TYPE_CHECKING:
     from dlas.compiler.explain import ExplainedKernel, Explanation, Way
@@ -27,13 +39,28 @@ def explain_command(
     no_schedules: NoSchedules = False,
     winograd: Winograd = None,
     measured: Measured = None,
+    transform_script: Script = None,
     iree_flag: IreeFlags = None,
+    emit_script: Annotated[
+        Path | None,
+        typer.Option(
+            "--emit-script",
+            metavar="F",
+            help="Write the schedules and knobs of all layers as a transform script, to edit and give back.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say for each kernel of MODEL which schedule it got and why, its time, GFLOP/s and share of the peak."""
-    from dlas.compiler.targets import load_target
+    from dlas.compiler.targets import GpuTarget, load_target
 
     device = load_target(target)
+    if emit_script is not None:
+        if isinstance(device, GpuTarget):
+            hint = "leave --emit-script out: GPUs have no such schedules"
+            raise UsageError("transform scripts are for CPUs", where=f"target {device.name}", hint=hint)
+        check_writable(emit_script)
 
     from dlas.compiler.explain import explain
     from dlas.compiler.pipeline import Options
@@ -43,10 +70,13 @@ def explain_command(
             schedules=not no_schedules,
             winograd=winograd,
             measured=measured,
+            transform_script=transform_script,
             iree_flags=tuple(iree_flag or ()),
             progress=progress,
         )
         explanation = explain(model, None, device, options, timed=time)
+    if emit_script is not None:
+        console.write_text(explanation.script, emit_script)
     if json:
         console.print_json(explanation.to_json())
     else:

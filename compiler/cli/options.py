@@ -46,6 +46,15 @@ Measured: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Script: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--transform-script",
+        metavar="F",
+        help="Transform script that says which schedules and knobs layers get; see `dlas explain --emit-script`.",
+        show_default=False,
+    ),
+]
 Elide: TypeAlias = Annotated[
     int | None,
     typer.Option(

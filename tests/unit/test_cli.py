@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -401,3 +402,22 @@ def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
 def test_cells_are_taken_literally(capsys: pytest.CaptureFixture[str]) -> None:
     console.print_table(console.make_table("a [bold] title", ("name", "n>"), [("[red]x", "1"), ("y", "10")]))
     assert capsys.readouterr().out == "a [bold] title\nname     n\n[red]x   1\ny       10\n"
+
+
+def test_schedules_come_back_as_a_script(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "chosen.mlir"
+    assert main(["explain", str(model), "--no-time", "--emit-script", str(script)]) == 0
+    assert "asked for by" not in capsys.readouterr().out
+    script.write_text(re.sub(r"\bow = \d+", "ow = 1", script.read_text()))
+    vmfb = str(tmp_path / "m.vmfb")
+    assert main(["compile", str(model), "-o", vmfb, "--transform-script", str(script), "--json"]) == 0
+    kernels = json.loads(capsys.readouterr().out)["kernels"]
+    asked = [kernel for kernel in kernels if kernel["reason"].startswith("asked for by the transform script")]
+    assert len(asked) == 1 and asked[0]["knobs"]["ow"] == 1
+    for arguments, message in (
+        (["explain", str(model), "--emit-script", str(tmp_path / "no" / "s.mlir")], "no such folder"),
+        (["explain", str(model), "--target", "vulkan-ampere", "--emit-script", str(script)], "scripts are for CPUs"),
+        (["bench", "resnet18", "resnet34", "--transform-script", str(script)], "one script for 2 models"),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
