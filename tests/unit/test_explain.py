@@ -43,7 +43,9 @@ def compilation(
         imported=SimpleNamespace(notes=[*notes, Note("dlas-shrink-channels", "b", False, "c reads them")]),
         artifact=SimpleNamespace(model="net", kernels=kernels),
         target=SimpleNamespace(name="x86_64"),
-        layout=SimpleNamespace(refused=refused or [], assignments=assignments or [], padded=[("a", "groups")]),
+        layout=SimpleNamespace(
+            refused=refused or [], assignments=assignments or [], padded=[("a", "groups")], choices=[]
+        ),
     )
 
 
