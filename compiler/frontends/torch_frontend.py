@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,9 +123,12 @@ def load_pt2(path: Path) -> ExportedProgram:
 
 def import_program(program: ExportedProgram, name: str) -> ImportedModel:
     """Import an exported program; the program itself is left as it is."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = program.run_decompositions(_decompositions())
+    graph = _without_decompositions(program)
+    if graph is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = program.run_decompositions(_decompositions())
+        graph = program.graph
     signature = program.graph_signature
     for kind, written in (("buffer", signature.buffers_to_mutate), ("input", signature.user_inputs_to_mutate)):
         if written:
@@ -139,7 +143,7 @@ def import_program(program: ExportedProgram, name: str) -> ImportedModel:
         graph_signature=signature,
         state_dict={**missing, **program.state_dict},
         constants=program.constants,
-        graph=program.graph,
+        graph=graph,
     )
     importer = fx_importer.FxImporter(context=new_context(), hooks=_Weights())
     importer._cc = _Layers(importer._c, py_attr_tracker=importer._py_attr_tracker)
@@ -149,6 +153,67 @@ def import_program(program: ExportedProgram, name: str) -> ImportedModel:
         raise FrontendError(f"torch-mlir cannot import the program: {_first_line(error)}", where=name) from error
     lower(importer.module, FX_TO_BACKEND, BACKEND_TO_LINALG, model=name)
     return finish(importer.module, name, list(signature.user_inputs), None)
+
+
+_aten = torch.ops.aten
+
+# What torch-mlir lowers as the exporter leaves it, to what it makes of torch's decompositions. A graph of nothing else
+# needs none, and none of the time: torch traces the whole model again for them, half of the import of a large one.
+_DIRECT = frozenset({
+    _aten.conv1d.default, _aten.conv2d.default, _aten.conv3d.default, _aten.linear.default,
+    _aten.batch_norm.default, _aten.dropout.default,
+    _aten.relu.default, _aten.hardtanh.default, _aten.relu6.default, _aten.sigmoid.default, _aten.silu.default,
+    _aten.add.Tensor, _aten.mul.Tensor, _aten.cat.default,
+    _aten.max_pool2d.default, _aten.avg_pool2d.default, _aten.mean.dim,
+    _aten.flatten.using_ints,
+})  # fmt: skip
+_TRAINING_ARGUMENT = {_aten.batch_norm.default: 5, _aten.dropout.default: 2}
+
+_FRESH = _DIRECT - {_aten.flatten.using_ints, _aten.dropout.default}  # their results never share memory
+
+# The same without writing to the first operand.
+_OUT_OF_PLACE = {
+    _aten.relu_.default: _aten.relu.default, _aten.hardtanh_.default: _aten.hardtanh.default,
+    _aten.relu6_.default: _aten.relu6.default, _aten.silu_.default: _aten.silu.default,
+    _aten.add_.Tensor: _aten.add.Tensor, _aten.mul_.Tensor: _aten.mul.Tensor,
+}  # fmt: skip
+
+
+def _without_decompositions(program: ExportedProgram) -> torch.fx.Graph | None:
+    """A copy of the program's graph that torch-mlir takes as it is, None where the program has to be decomposed.
+
+    The importer replaces parameters in the graph that it reads.
+    """
+    graph = copy.deepcopy(program.graph)
+    for node in list(graph.nodes):
+        if node.op == "call_function" and node.target in _OUT_OF_PLACE and not _make_out_of_place(node):
+            return None
+        if node.target is _aten.adaptive_avg_pool2d.default and list(node.args[1]) == [1, 1]:
+            node.target, node.args = _aten.mean.dim, (node.args[0], [-1, -2], True)  # as torch computes it
+        if not _lowers_directly(node):
+            return None
+    return graph
+
+
+def _lowers_directly(node: torch.fx.Node) -> bool:
+    """Whether torch-mlir takes a node as it is."""
+    if node.op != "call_function":
+        return node.op in ("placeholder", "output")
+    position = _TRAINING_ARGUMENT.get(node.target)
+    return node.target in _DIRECT and (position is None or node.args[position] is False)
+
+
+def _make_out_of_place(node: torch.fx.Node) -> bool:
+    """Has a node compute a value of its own, which all later nodes read; False where others may share the memory."""
+    written = node.args[0]
+    if not isinstance(written, torch.fx.Node):
+        return False
+    earlier = {user for user in written.users if user <= node}
+    if any(other.target not in _FRESH for other in (written, *earlier - {node})):
+        return False  # an input, which the caller sees written, or a view
+    node.target = _OUT_OF_PLACE[node.target]
+    written.replace_all_uses_with(node, delete_user_cb=lambda user: user not in earlier)
+    return True
 
 
 def _decompositions() -> dict[Any, Any]:

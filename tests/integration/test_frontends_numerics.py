@@ -166,6 +166,27 @@ def _excite(parts, x):
     return y * torch.sigmoid(parts[1](y.mean((2, 3), keepdim=True)))
 
 
+def _written_in_place(parts: Any, x: Any) -> Any:
+    y = parts[0](x)
+    z = parts[1](y)  # of what y is before it is written
+    parts[2](y)
+    y += z
+    y *= 2
+    return parts[2](z + y), y
+
+
+def _written_through_a_view(parts: Any, x: Any) -> Any:
+    y = parts[0](x)
+    seen = y.flatten(1)
+    parts[2](y)
+    return seen + 1
+
+
+def _in_place(forward: Any) -> nn.Module:
+    convolution = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6))
+    return Function(forward, convolution, nn.Conv2d(6, 6, 1), nn.ReLU(inplace=True))
+
+
 IMAGE = (2, 4, 7, 7)
 CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
     "padding of an even kernel": (lambda: nn.Conv2d(4, 4, 4, padding="same"), IMAGE),
@@ -186,6 +207,8 @@ CASES: dict[str, tuple[Any, tuple[int, ...]]] = {
         IMAGE,
     ),
     "residual": (lambda: Function(_residual, nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1, groups=4)), IMAGE),
+    "written in place": (lambda: _in_place(_written_in_place), IMAGE),
+    "written in place through a view": (lambda: _in_place(_written_through_a_view), IMAGE),
     "squeeze and excite": (lambda: Function(_excite, nn.Conv2d(4, 6, 1), nn.Conv2d(6, 6, 1)), IMAGE),
     "pooling": (
         lambda: nn.Sequential(nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)),

@@ -133,6 +133,40 @@ def test_exported_program_and_pt2_agree(tmp_path: Path):
     assert ops(canonicalise(loaded), "generic", "matmul") == ops(canonicalise(imported), "generic", "matmul")
 
 
+class InPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.bn = nn.BatchNorm2d(4)
+        self.act = nn.ReLU6(inplace=True)
+        self.fc = nn.Linear(4, 5)
+
+    def forward(self, x):
+        y = self.act(self.bn(self.conv(x)))
+        y += F.max_pool2d(y, 3, 1, 1)
+        return self.fc(F.adaptive_avg_pool2d(torch.cat([y, y], 2), 1).flatten(1))
+
+
+def test_convolution_nets_are_imported_without_decompositions(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise AssertionError("torch traced the model again")
+
+    torch.manual_seed(0)
+    program = torch.export.export(InPlace().eval(), (X,))
+    targets = [node.target for node in program.graph.nodes]
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.export.ExportedProgram, "run_decompositions", fail)
+        imported = canonicalise(import_model(program))
+    assert [node.target for node in program.graph.nodes] == targets
+    # What torch's decompositions come to is the same.
+    monkeypatch.setattr("dlas.compiler.frontends.torch_frontend._without_decompositions", lambda program: None)
+    decomposed = canonicalise(import_model(program))
+    kinds = ("conv_2d_nchw_fchw", "generic", "pooling_nchw_max", "matmul", "fill")
+    assert [name for name, _ in ops(imported, *kinds)] == [name for name, _ in ops(decomposed, *kinds)]
+    for array, other in zip(constants(imported), constants(decomposed), strict=True):
+        np.testing.assert_array_equal(array, other)
+
+
 def test_non_persistent_buffer():
     class Table(nn.Module):
         def __init__(self) -> None:
