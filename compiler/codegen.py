@@ -310,6 +310,7 @@ def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
                 report.refused += part.refused
                 report.assignments += part.assignments
                 report.choices += part.choices
+                report.apart += part.apart
                 report.seconds += part.seconds
     return report
 

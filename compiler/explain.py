@@ -117,6 +117,7 @@ class Explanation:
         kernels: slowest first if timed, else in the module's order.
         refused: ops that got no schedule.
         padded: (layer, what was padded) for groups whose channels filled no block.
+        apart: (depthwise layer, pointwise layer behind it, reason) for those that are a kernel each.
         shrunk: (layers, what was taken out, or why nothing was) for channels whose weights are all zero.
         layouts: the layout assignment, in the model's order.
         layout_cycles: estimated cycles of all that the assignment has a say in, transforms included.
@@ -133,6 +134,7 @@ class Explanation:
     roofline: Roofline | None = None
     untimed: str = ""
     padded: tuple[tuple[str, str], ...] = ()
+    apart: tuple[tuple[str, str, str], ...] = ()
     shrunk: tuple[tuple[str, str], ...] = ()
     layouts: tuple[ExplainedLayout, ...] = ()
     layout_cycles: float = 0.0
@@ -166,6 +168,9 @@ class Explanation:
             "kernels": [asdict(kernel) for kernel in self.kernels],
             "refused": [asdict(op) for op in self.refused],
             "padded": [{"layer": layer, "what": what} for layer, what in self.padded],
+            "apart": [
+                {"depthwise": first, "pointwise": second, "reason": reason} for first, second, reason in self.apart
+            ],
             "shrunk": [{"layers": layers, "what": what} for layers, what in self.shrunk],
             "layouts": {
                 "cycles": self.layout_cycles,
@@ -244,6 +249,7 @@ def describe(
         roofline=peak,
         untimed=untimed,
         padded=tuple(compilation.layout.padded),
+        apart=tuple(compilation.layout.apart),
         shrunk=tuple(_explain_shrinking(compilation)),
         layouts=tuple(_explain_layouts(compilation.layout.assignments)),
         layout_cycles=sum(assignment.cycles for assignment in compilation.layout.assignments),

@@ -52,6 +52,8 @@ class LayoutReport:
     refused: list[tuple[str, str, str]] = field(default_factory=list)  # (layer, op, reason)
     assignments: list[Assignment] = field(default_factory=list)  # one per function
     padded: list[tuple[str, str]] = field(default_factory=list)  # (layer, groups that were padded)
+    # (depthwise layer, pointwise layer behind it, why each has a kernel of its own)
+    apart: list[tuple[str, str, str]] = field(default_factory=list)
     # (layer, op, its schedule) for each convolution and linear layer, in order
     choices: list[tuple[str, str, Choice]] = field(default_factory=list)
     seconds: float = 0.0
@@ -434,33 +436,45 @@ class _Rewriter:
     def _separable(self, group: _Group) -> Choice | None:
         """The choice of one kernel for a depthwise group and the pointwise convolution that alone reads its result."""
         root = group.root
-        if not isinstance(root, ConvSite) or root.shape.kind != "depthwise" or len(group.results) != 1:
+        if not isinstance(root, ConvSite) or root.shape.kind != "depthwise":
             return None
+        for op in self._users(group.results):
+            site = self.graph.sites.get(op)
+            if isinstance(site, ConvSite) and site.shape.kind == "pointwise" and site.data in group.results:
+                choice = self._separable_with(root, group, op, site)
+                if isinstance(choice, Choice):
+                    return choice
+                self.report.apart.append((root.layer, site.layer, choice.reason))
+        return None
+
+    def _separable_with(self, root: ConvSite, group: _Group, op: ir.Operation, site: ConvSite) -> Choice | Refusal:
+        shape, chosen = site.shape, self.graph.chosen(op)
         computed = {root.result, *(site.op.results[0] for site in group.epilogue)}
         others = [o for site in group.epilogue for o in site.operands if o.value not in computed]
-        constant = all(operand.access in (Access.CHANNEL, Access.SCALAR) for operand in others)
-        users = self._users(group.results)
-        site = self.graph.sites.get(users[0]) if len(users) == 1 else None
-        if not constant or not isinstance(site, ConvSite) or site.data != group.results[0]:
-            return None
-        chosen, shape = self.graph.chosen(users[0]), site.shape
-        plain = shape.kind == "pointwise" and shape.stride == (1, 1) and not any(shape.pads)
-        blocks = root.shape.c_out % self.config.block == 0 and group.choice.schedule == "lane_conv"
-        if not plain or not blocks or chosen is None or chosen.choice is None:
-            return None
+        if len(group.results) > 1 or len(self._users(group.results)) > 1:
+            return Refusal("the depthwise convolution's result is read elsewhere, too")
+        if any(operand.access not in (Access.CHANNEL, Access.SCALAR) for operand in others):
+            return Refusal("the elementwise ops between them read more than constants")
+        if shape.stride != (1, 1) or any(shape.pads):
+            return Refusal("the pointwise convolution has a stride or padding")
+        if root.shape.c_out % self.config.block:
+            return Refusal(f"{root.shape.c_out} channels between them do not fill blocks of {self.config.block}")
+        if group.choice.schedule != "lane_conv":
+            return Refusal(f"the depthwise convolution's schedule is {group.choice.schedule}")
+        if chosen is None or chosen.choice is None:
+            return Refusal("the pointwise convolution has no schedule")
         if chosen.choice.schedule != "packed_conv" or chosen.choice.knobs.get("direct"):
-            return None
-        request = KnobRequest.of(users[0])
+            return Refusal(f"the pointwise convolution's schedule is {chosen.choice.schedule}")
+        request = KnobRequest.of(op)
         if request is not None and request.schedule == "separable_conv":
             asked = self.config.policy.asked_separable(root.shape, shape, request)
             if isinstance(asked, Refusal):
                 hint = "a transform script asks for it"
                 raise ScheduleError(asked.reason, where=f"layer {site.layer}", hint=hint)
             return asked
-        if request is not None or group.choice.asked:  # for a kernel each
-            return None
-        choice = self.config.policy.separable(root.shape, shape)
-        return choice if isinstance(choice, Choice) else None
+        if request is not None or group.choice.asked:
+            return Refusal("a transform script asks for a kernel each")
+        return self.config.policy.separable(root.shape, shape)
 
     def _emit_separable(
         self, site: ConvSite, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]

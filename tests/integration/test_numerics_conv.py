@@ -6,6 +6,7 @@ property tests over drawn networks are in ``tests/fuzz``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -392,6 +393,26 @@ def test_what_another_op_reads_is_not_kept_inside_a_kernel(monkeypatch, agrees_w
     monkeypatch.setattr(costs, "separable_savings", lambda *_: 1.0)
     compilation = agrees_with_float64(Network().eval(), [torch.randn(1, 16, 10, 11)])
     assert "separable_conv" not in schedules_of(compilation).values()
+    assert compilation.layout.apart == [
+        ("first", "after", "the depthwise convolution's result is read elsewhere, too"),
+        ("thin", "last", "12 channels between them do not fill blocks of 8"),
+    ]
+
+
+def test_why_depthwise_and_pointwise_have_a_kernel_each(agrees_with_float64, schedules_of) -> None:
+    """The costs, and a stride behind them."""
+    torch.manual_seed(0)
+    strided = nn.Conv2d(16, 16, 1, stride=2)
+    network = nn.Sequential(
+        Separable(256, 256, 3, 1, 1), nn.Conv2d(256, 16, 1), nn.Conv2d(16, 16, 3, groups=16), strided
+    )
+    target = replace(load_target("x86_64-v3"), cores=1, l2_kb=512, l3_kb=32768)
+    compilation = agrees_with_float64(network.eval(), [torch.randn(1, 256, 14, 15)], target=target)
+    assert "separable_conv" not in schedules_of(compilation).values()
+    (costly, last) = compilation.layout.apart
+    assert costly[:2] == ("0.depthwise", "0.pointwise")
+    assert re.fullmatch(r"apart they are estimated to be faster by \d+ cycles", costly[2])
+    assert last == ("2", "3", "the pointwise convolution has a stride or padding")
 
 
 def test_what_surrounds_a_convolution(agrees_with_float64) -> None:

@@ -44,7 +44,11 @@ def compilation(
         artifact=SimpleNamespace(model="net", kernels=kernels),
         target=SimpleNamespace(name="x86_64"),
         layout=SimpleNamespace(
-            refused=refused or [], assignments=assignments or [], padded=[("a", "groups")], choices=[]
+            refused=refused or [],
+            assignments=assignments or [],
+            padded=[("a", "groups")],
+            apart=[("a", "b", "apart they are faster")],
+            choices=[],
         ),
     )
 
@@ -64,6 +68,7 @@ def test_times_make_rates_and_shares() -> None:
     assert explanation.scheduled_share == pytest.approx(120 / 125)
     data = explanation.to_json()
     assert data["padded"] == [{"layer": "a", "what": "groups"}]
+    assert data["apart"] == [{"depthwise": "a", "pointwise": "b", "reason": "apart they are faster"}]
     stay = {"layers": "b", "what": "channels of zeros stay: c reads them"}
     assert data["shrunk"] == [{"layers": "a", "what": "8 to 7 channels"}, stay]
     assert data["roofline"]["peak_gflops"] == 100.0 and data["kernels"][0]["layer"] == "a, b"
