@@ -284,7 +284,27 @@ def _section(report: NetworkReport, model: str) -> str:
     if known is not None:
         size = "" if known.macs is None else f"{known.macs / 1e6:.0f} M multiply-accumulates, "
         parts.append(f"{size}measured {known.measured_at}" + (f", commit {known.commit}" if known.commit else ""))
-    return "\n\n".join([*parts, _table(head, lines)])
+    parts.append(_table(head, lines))
+    if known is not None and known.classes:
+        parts.append(f"Kernels of {OURS}, one thread; operations are those of the direct algorithm, Winograd's too:")
+        parts.append(_classes(known.classes))
+    elif known is not None and known.untimed:
+        parts.append(f"No times of the kernels: {known.untimed}")
+    return "\n\n".join(parts)
+
+
+def _classes(classes: Iterable[KernelClass]) -> str:
+    lines = [
+        [
+            entry.name,
+            f"{entry.time_us:.0f}",
+            f"{entry.time_share:.1%}",
+            "-" if entry.gflops is None else f"{entry.gflops:.1f}",
+            "-" if entry.peak_share is None else f"{entry.peak_share:.1%}",
+        ]
+        for entry in classes
+    ]
+    return _table(["class", "us", "of the time", "GFLOP/s", "of the peak"], lines)
 
 
 def _cell(row: Row | None) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from .base import Peer
 from .compilers import Dlas, Iree, Tvm
 from .engines import DeepSparse, LiteRt, OnnxRuntime, OpenVino
-from .pytorch import TorchCompile, TorchEager
+from .pytorch import AotInductor, TorchCompile, TorchEager
 
-PEERS: dict[str, type[Peer]] = {
-    peer.name: peer for peer in (Dlas, TorchEager, TorchCompile, OnnxRuntime, OpenVino, Iree, Tvm, LiteRt, DeepSparse)
-}
+_KINDS = (Dlas, TorchEager, TorchCompile, AotInductor, OnnxRuntime, OpenVino, Iree, Tvm, LiteRt, DeepSparse)
 
-DENSE_PEERS = tuple(name for name in PEERS if name != DeepSparse.name)
-"""All but the engine for pruned weights, which needs an environment of its own."""
+PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in _KINDS}
+
+DENSE_PEERS = tuple(name for name in PEERS if name not in (AotInductor.name, DeepSparse.name))
+"""All but Inductor's code once more, and the engine for pruned weights, which needs an environment of its own."""
 
 __all__ = ["DENSE_PEERS", "PEERS", "Peer"]

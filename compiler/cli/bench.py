@@ -22,7 +22,12 @@ def bench_command(
         typer.Argument(metavar="MODEL...", help="zoo:NAME[,key=value...], .onnx and .pt2 files.", show_default=False),
     ],
     peers: Annotated[
-        str, typer.Option("--peers", metavar="P,...", help="Whom to measure beside dlas; also: torch.compile.")
+        str,
+        typer.Option(
+            "--peers",
+            metavar="P,...",
+            help="Whom to measure beside dlas; also: torch.compile, aotinductor (Inductor ahead of time), deepsparse.",
+        ),
     ] = DEFAULT_PEERS,
     threads: Annotated[int, typer.Option("--threads", metavar="N", help="Threads that each peer computes with.")] = 1,
     runs: Annotated[int, typer.Option("--runs", metavar="N", help="Timed calls of each peer, at least.")] = 50,

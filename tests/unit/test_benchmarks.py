@@ -103,8 +103,8 @@ def test_host_and_versions() -> None:
 
 
 def test_registry_has_every_peer() -> None:
-    names = ["dlas", "torch", "torch.compile", "onnxruntime", "openvino", "iree", "tvm", "litert", "deepsparse"]
-    assert list(PEERS) == names
+    torches = ["torch", "torch.compile", "aotinductor"]
+    assert list(PEERS) == ["dlas", *torches, "onnxruntime", "openvino", "iree", "tvm", "litert", "deepsparse"]
     assert all(peer.environment(3)["OMP_NUM_THREADS"] == "3" for peer in PEERS.values())
 
 

@@ -94,6 +94,7 @@ def test_markdown(report: NetworkReport) -> None:
     assert "| fastest of the others | 1.58x (2) | - |" in lines
     assert "320 M multiply-accumulates, measured 2026-01-01T00:00:00+00:00, commit abc" in lines
     assert r"| tvm | - | - | - | - | - | - | - | a \| b |" in lines
+    assert "| grouped | 80 | 80.0% | 90.0 | 90.0% |" in lines and "| IREE | 20 | 20.0% | - | - |" in lines
     assert any(line.startswith("- settings: threads 1, runs 50") for line in lines)
 
 
