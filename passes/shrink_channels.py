@@ -10,10 +10,15 @@ pads, pooling, depthwise convolutions and global means) are a set. It is made by
 and matrix products; it loses the channels that are zero wherever these read it, and their weights the rows and columns.
 Sets that anything else makes or reads stay whole, and so do channels that a bias holds at another number: behind a zero
 padding, no smaller convolution has the same result.
+
+The groups of a grouped convolution have to stay equal. Where one makes or reads a set, each of its groups loses as many
+channels as the one that can lose fewest; the others keep some zeros. Groups that fill blocks of channels go on filling
+them: 15 channels of 16 would be several times slower, since schedules would merge groups block-diagonally.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +33,7 @@ from dlas.passes.generics import (
     erase_dead,
     layer_of,
     shape_of,
+    single_user,
     users,
     walk,
     walk_body,
@@ -35,7 +41,11 @@ from dlas.passes.generics import (
 from dlas.passes.plan import Refusal
 from dlas.passes.registry import Note, Pass, register
 
+_BLOCK = 8
+"""Channels of a block, on most targets; those with larger ones merge groups at no loss."""
+
 _CONV = "linalg.conv_2d_nchw_fchw"
+_GROUPED = "linalg.conv_2d_ngchw_gfchw"
 _DEPTHWISE = "linalg.depthwise_conv_2d_nchw_chw"
 _POOLS = ("linalg.pooling_nchw_max", "linalg.pooling_nchw_sum")
 _MATMUL = "linalg.matmul"
@@ -48,9 +58,9 @@ class _Set:
 
     Attributes:
         values: in program order.
-        makers: convolutions that make some of them.
+        makers: convolutions that make some of them; for a grouped one, the reshape that merges its groups.
         ties: operations from values of the set to values of it.
-        readers: convolutions and matrix products that read them.
+        readers: convolutions and matrix products that read them; for a grouped one, the reshape that splits its groups.
         blocked: why the set has to stay whole, if it has.
     """
 
@@ -93,7 +103,25 @@ class Plan:
             return Refusal(
                 f"{count} channels are held at another number than zero" if count else "not all makers agree"
             )
-        zero[0] &= not zero.all()  # something has to be left
+        groups = _groups(members)
+        most = max(groups, default=1)
+        if any(most % count for count in groups):
+            return Refusal(f"layers of {', '.join(map(str, sorted(set(groups))))} groups have the same channels")
+        # In each group something has to be left, and equally much in all.
+        zeros = zero.reshape(most, -1)
+        part, counts = zeros.shape[1], zeros.sum(1)
+        # Whole blocks: what the parts of each layer's groups have to be multiples of.
+        steps = [(_step(part * most // count), most // count) for count in groups]
+        step = max((step // math.gcd(step, parts) for step, parts in steps), default=1)
+        kept = -(-max(part - int(counts.min()), 1) // step) * step
+        lost = part - kept
+        if not lost and not groups:
+            return Refusal("one channel has to be left")
+        if not lost:
+            told = ", ".join(map(str, counts))
+            multiple = f", and multiples of {step}" if step > 1 else ""
+            return Refusal(f"groups of {part} channels, {told} of them zeros, have to stay equal{multiple}")
+        zeros &= zeros.cumsum(1) > zeros.sum(1, keepdims=True) - lost
         return cls(members, np.flatnonzero(~zero), len(zero))
 
 
@@ -107,7 +135,7 @@ class ShrinkChannels(Pass):
         for function in walk(module, "func.func"):
             for members in _sets(function):
                 plan = Plan.analyze(members)
-                layers = ", ".join(dict.fromkeys(layer_of(op) for op in members.makers))
+                layers = ", ".join(dict.fromkeys(layer_of(_conv_of(op)) for op in members.makers))
                 if isinstance(plan, Refusal):
                     notes.append(Note(self.name, layers, False, plan.reason))
                 elif plan is not None:
@@ -169,6 +197,39 @@ def _keeps_zeros(pad: Any) -> bool:
     return number == 0 or number < 0 and all(user.name == _POOLS[0] for user in users(pad.results[0]))
 
 
+def _merged_groups(op: Any) -> Any | None:
+    """The grouped convolution whose groups an operation merges to the channels of its result."""
+    conv = defining_op(op.operands[0]) if op.name == "tensor.collapse_shape" else None
+    if conv is None or conv.name != _GROUPED or len(users(conv.results[0])) != 1 or not _channels_of(op.results[0]):
+        return None
+    return conv
+
+
+def _split_groups(op: Any) -> Any | None:
+    """The grouped convolution for whose groups an operation splits the channels of its operand."""
+    if op.name != "tensor.expand_shape" or not _channels_of(op.operands[0]):
+        return None
+    user = single_user(op.results[0])
+    return user if user is not None and user.name == _GROUPED and user.operands[0] == op.results[0] else None
+
+
+def _conv_of(maker: Any) -> Any:
+    """The convolution of a maker."""
+    return _merged_groups(maker) or maker
+
+
+def _groups(members: _Set) -> list[int]:
+    """The groups of the grouped convolutions around a set."""
+    convolutions = [_merged_groups(op) for op in members.makers] + [_split_groups(op) for op in members.readers]
+    counts = [shape_of(conv.operands[1])[0] for conv in convolutions if conv is not None]
+    return counts
+
+
+def _step(per_group: int) -> int:
+    """What the channels of a group stay a multiple of."""
+    return math.gcd(per_group, _BLOCK)
+
+
 def _sets(function: Any) -> list[_Set]:
     """The sets of the function's values, with all that makes and reads them."""
     parent: dict[Any, Any] = {}
@@ -179,7 +240,11 @@ def _sets(function: Any) -> list[_Set]:
         return value
 
     made = [(op, _tied(op)) for op in walk(function) if op.results]
-    made = [(op, operands) for op, operands in made if operands is not None or op.name == _CONV]
+    made = [
+        (op, operands)
+        for op, operands in made
+        if operands is not None or op.name == _CONV or _merged_groups(op) is not None
+    ]
     for op, operands in made:
         for operand in operands or []:
             parent[find(operand)] = find(op.results[0])
@@ -192,9 +257,10 @@ def _sets(function: Any) -> list[_Set]:
         for operand in operands or []:
             if operand not in inside:
                 members.block(f"{_what(operand)} has the same channels")
+        op = op if operands is not None else _conv_of(op)
         if op.name.startswith("linalg.") and not _is_fresh(op.operands[len(op.operands) - 1]):
             members.block(f"{_what(op.results[0])} starts from a tensor of the model")
-        if op.name in (_CONV, _DEPTHWISE) and read_constant(op.operands[1]) is None:
+        if op.name in (_CONV, _GROUPED, _DEPTHWISE) and read_constant(op.operands[1]) is None:
             members.block(f"the weights of {_what(op.results[0])} are no constant")
     for members in sets.values():
         for value in members.values:
@@ -202,8 +268,9 @@ def _sets(function: Any) -> list[_Set]:
                 user = use.owner.operation
                 if user in members.ties:
                     continue
-                reads = user.name in (_CONV, _MATMUL) and use.operand_number == 0
-                if reads and read_constant(user.operands[1]) is not None:
+                reader = _split_groups(user) or user
+                reads = reader.name in (_CONV, _GROUPED, _MATMUL) and use.operand_number == 0
+                if reads and read_constant(reader.operands[1]) is not None:
                     members.readers.append(user)
                 else:
                     members.block(f"{layer_of(user) or user.name} ({user.name}) reads them")
@@ -211,10 +278,11 @@ def _sets(function: Any) -> list[_Set]:
 
 
 def _is_fresh(init: Any) -> bool:
-    """Whether an init is ``tensor.empty`` or a fill of it."""
+    """Whether an init is ``tensor.empty``, split into groups or not, or a fill of it."""
     op = defining_op(init)
-    if op is not None and op.name == "linalg.fill":
-        op = defining_op(op.operands[1])
+    for name, position in (("linalg.fill", 1), ("tensor.expand_shape", 0)):
+        if op is not None and op.name == name:
+            op = defining_op(op.operands[position])
     return op is not None and op.name == "tensor.empty"
 
 
@@ -225,9 +293,9 @@ def _starts_at(op: Any) -> float:
     return float("nan") if number is None else float(number)
 
 
-def _zero_rows(conv: Any) -> np.ndarray:
+def _zero_rows(maker: Any) -> np.ndarray:
     """For each output channel of a convolution, whether its weights are constant and all zero."""
-    channels = shape_of(conv.results[0])[1]
+    channels, conv = shape_of(maker.results[0])[1], _conv_of(maker)
     if read_constant(conv.operands[1]) is None:
         return np.zeros(channels, bool)
     return np.asarray(~_constant(conv.operands[1]).reshape(channels, -1).any(1))
@@ -253,7 +321,9 @@ def _numbers(members: _Set) -> dict[Any, np.ndarray]:
             numbers[value] = _evaluated(op, numbers, count)
             continue
         # Zeros stay zeros, which is all that may pass here, where nothing else is in the sums and maxima.
-        zero = _zero_rows(op) if op.name == _CONV else numbers[op.operands[0]] == 0
+        made = op in members.makers
+        zero = _zero_rows(op) if made else numbers[op.operands[0]] == 0
+        op = _conv_of(op) if made else op
         kept = (
             op.name in ("tensor.pad", *_RESHAPES) or _starts_at(op) == 0 or op.name == _POOLS[0] and _starts_at(op) < 0
         )
@@ -315,9 +385,32 @@ def _shrink(plan: Plan) -> None:
             shape = [*shape_of(op.results[0])]
             shape[1] = len(keep)
             op.attributes["static_output_shape"] = bindings(op).DenseI64ArrayAttr.get(shape, op.context)
+        if (conv := _merged_groups(op)) is not None:
+            _shrink_groups(conv, keep, 1)
         _set_channels(op.results[0], len(keep))
     for op in members.readers:
-        _take(op, 1, 1 if op.name == _CONV else 0, keep)
+        conv = _split_groups(op)
+        if conv is None:
+            _take(op, 1, 1 if op.name == _CONV else 0, keep)
+            continue
+        _shrink_groups(conv, keep, 2)
+        _set_channels(op.results[0], shape_of(conv.operands[1])[2], 2)
+        shape = bindings(op).DenseI64ArrayAttr.get(list(shape_of(op.results[0])), op.context)
+        op.attributes["static_output_shape"] = shape
+
+
+def _shrink_groups(conv: Any, keep: np.ndarray, axis: int) -> None:
+    """Keeps these channels of all groups, as many of each, along an axis of the weights: outputs (1) or inputs (2)."""
+    weights = _constant(conv.operands[1])
+    groups, per_group = weights.shape[0], weights.shape[axis]
+    within = keep.reshape(groups, -1) % per_group
+    index = within.reshape([groups if i == 0 else within.shape[1] if i == axis else 1 for i in range(weights.ndim)])
+    with bindings(conv).InsertionPoint(conv), conv.location:
+        smaller = np.take_along_axis(weights, index, axis)
+        conv.operands[1] = make_constant(np.ascontiguousarray(smaller), element_type(conv.operands[1]))
+    if axis == 1:
+        conv.operands[2] = _smaller_init(conv, conv.operands[2], within.shape[1], 2)
+        _set_channels(conv.results[0], within.shape[1], 2)
 
 
 def _take(op: Any, position: int, axis: int, keep: np.ndarray) -> None:
@@ -327,20 +420,23 @@ def _take(op: Any, position: int, axis: int, keep: np.ndarray) -> None:
         op.operands[position] = make_constant(_constant(value).take(keep, axis), element_type(value))
 
 
-def _smaller_init(op: Any, init: Any, channels: int) -> Any:
+def _smaller_init(op: Any, init: Any, channels: int, dimension: int = 1) -> Any:
     """``tensor.empty``, or a fill of it, with so many channels."""
-    maker = init.owner.operation
-    with bindings(op).InsertionPoint(op), op.location:
-        copy = maker.clone().operation
+    maker, ir = init.owner.operation, bindings(op)
+    with ir.InsertionPoint(op), op.location:
+        if maker.name == "tensor.expand_shape":  # of one
+            copy = ir.Operation.create("tensor.empty", results=[init.type])
+        else:
+            copy = maker.clone().operation
         if maker.name == "linalg.fill":
-            copy.operands[1] = _smaller_init(copy, copy.operands[1], channels)
-    _set_channels(copy.results[0], channels)
+            copy.operands[1] = _smaller_init(copy, copy.operands[1], channels, dimension)
+    _set_channels(copy.results[0], channels, dimension)
     return copy.results[0]
 
 
-def _set_channels(value: Any, channels: int) -> None:
+def _set_channels(value: Any, channels: int, dimension: int = 1) -> None:
     ir = bindings(value)
     shape = [*shape_of(value)]
-    shape[1] = channels
+    shape[dimension] = channels
     with value.owner.location:
         value.set_type(ir.RankedTensorType.get(shape, element_type(value)))

@@ -73,11 +73,67 @@ def test_channels_held_above_zero_stay(agrees_with_float64) -> None:
 
 def test_what_something_else_reads_stays(agrees_with_float64) -> None:
     torch.manual_seed(2)
-    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.Conv2d(16, 16, 3, groups=2)).eval()
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.PixelShuffle(2)).eval()
     _zero(model[0], [1, 9])
     compilation = agrees_with_float64(model, [torch.randn(1, 3, 9, 8)])
     done, text = _notes(compilation)["0"]
     assert not done and "reads them" in text
+
+
+class Grouped(nn.Module):
+    """Groups that are made and read by others, with a residual sum across two of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 3, 2, 1)
+        self.first = nn.Conv2d(64, 96, 3, 1, 1, groups=4)
+        self.second = nn.Conv2d(96, 64, 3, 1, 1, groups=2)
+        self.head = nn.Conv2d(64, 8, 1)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        return self.head(torch.relu(self.second(torch.relu(self.first(x))) + x))
+
+
+def _some(size: int, counts: list[int]) -> list[int]:
+    """So many channels of each group of this size."""
+    return [group * size + int(i) for group, count in enumerate(counts) for i in torch.randperm(size)[:count]]
+
+
+def test_groups_stay_equal_and_whole_blocks(agrees_with_float64) -> None:
+    torch.manual_seed(5)
+    model = Grouped().eval()
+    both = _some(16, [9, 8, 12, 8])
+    _zero(model.stem, both, -0.5)
+    _zero(model.second, both, -0.5)
+    _zero(model.first, _some(24, [18, 11, 14, 9]), -1.0)
+    compilation = agrees_with_float64(model, [torch.randn(2, 3, 21, 18)])
+    assert _notes(compilation) == {"stem, second": (True, "64 to 32 channels"), "first": (True, "96 to 64 channels")}
+    convolutions = [kernel for kernel in compilation.artifact.kernels if kernel.problem]
+    macs = 2 * 11 * 9 * (9 * (3 * 32 + 8 * 64 + 32 * 32) + 32 * 8)
+    assert sum(kernel.flops * kernel.calls for kernel in convolutions) <= 2 * macs
+
+
+def test_groups_that_would_not_stay_equal(agrees_with_float64) -> None:
+    torch.manual_seed(6)
+    model = Grouped().eval()
+    both = _some(16, [1, 2, 1, 1])
+    _zero(model.stem, both, 0.0)
+    _zero(model.second, both, 0.0)
+    _zero(model.first, _some(24, [20, 9, 9, 0]), -1.0)
+    stay = "groups of {} channels, {} of them zeros, have to stay equal, and multiples of 8"
+    notes = _notes(agrees_with_float64(model, [torch.randn(1, 3, 12, 15)]))
+    assert notes["first"] == (False, stay.format(24, "20, 9, 9, 0"))
+    assert notes["stem, second"] == (False, stay.format(16, "1, 2, 1, 1"))
+
+
+def test_groups_that_share_no_parts(agrees_with_float64) -> None:
+    torch.manual_seed(7)
+    layers = [nn.Conv2d(24, 24, 3, groups=2, bias=False), nn.Conv2d(24, 24, 3, groups=3, bias=False)]
+    model = nn.Sequential(*layers).eval()
+    _zero(model[0], list(range(0, 24, 2)))
+    notes = _notes(agrees_with_float64(model, [torch.randn(1, 24, 9, 8)]))
+    assert notes["0"] == (False, "layers of 2, 3 groups have the same channels")
 
 
 def test_a_layer_of_zeros_keeps_a_channel(agrees_with_float64) -> None:

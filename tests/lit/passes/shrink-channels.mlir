@@ -7,6 +7,8 @@
 // CHECK-DAG: refused: squashed: not all makers agree
 // CHECK-DAG: refused: padded: not all makers agree
 // CHECK-DAG: refused: started: started starts from a tensor of the model
+// CHECK-DAG: done: groups: 6 to 4 channels
+// CHECK-DAG: refused: unequal: groups of 2 channels, 1, 0 of them zeros, have to stay equal, and multiples of 2
 
 #id = affine_map<(d0, d1, d2, d3) -> (d0, d1, d2, d3)>
 #channel = affine_map<(d0, d1, d2, d3) -> (d1)>
@@ -96,4 +98,38 @@ func.func @not_kept(%x: tensor<1x1x4x4xf32>, %y: tensor<1x2x4x4xf32>) -> (tensor
   // CHECK: tensor<1x2x4x4xf32>, tensor<2x2x1x1xf32>
   %g = linalg.conv_2d_nchw_fchw {dlas.layer = "g"} ins(%f, %w1 : tensor<1x2x4x4xf32>, tensor<2x2x1x1xf32>) outs(%i : tensor<1x2x4x4xf32>) -> tensor<1x2x4x4xf32>
   return %c, %r, %g : tensor<1x2x1x1xf32>, tensor<1x2x5x5xf32>, tensor<1x2x4x4xf32>
+}
+
+// Each group of three channels loses one: the third stays though it is zero, since the other group has only one.
+// CHECK-LABEL: func.func @grouped
+func.func @grouped(%x: tensor<1x2x4x4xf32>) -> (tensor<1x2x4x4xf32>, tensor<1x2x4x4xf32>) {
+  %zero = arith.constant 0.0 : f32
+  // CHECK-DAG: arith.constant dense<{{\[\[\[\[\[}}1.000000e+00]]], {{\[\[\[}}0.000000e+00]]]], {{\[\[\[\[}}3.000000e+00]]], {{\[\[\[}}4.000000e+00]]]]]> : tensor<2x2x1x1x1xf32>
+  %w0 = arith.constant dense<[[[[[1.0]]], [[[0.0]]], [[[0.0]]]], [[[[0.0]]], [[[3.0]]], [[[4.0]]]]]> : tensor<2x3x1x1x1xf32>
+  %w1 = arith.constant dense<[[[[[5.0]], [[6.0]], [[7.0]]]], [[[[8.0]], [[9.0]], [[10.0]]]]]> : tensor<2x1x3x1x1xf32>
+  %g = tensor.expand_shape %x [[0], [1, 2], [3], [4]] output_shape [1, 2, 1, 4, 4] : tensor<1x2x4x4xf32> into tensor<1x2x1x4x4xf32>
+  %e = tensor.empty() : tensor<1x2x3x4x4xf32>
+  %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x2x3x4x4xf32>) -> tensor<1x2x3x4x4xf32>
+  // CHECK: %[[A:.+]] = linalg.conv_2d_ngchw_gfchw {dlas.layer = "groups"} {{.*}} -> tensor<1x2x2x4x4xf32>
+  %a = linalg.conv_2d_ngchw_gfchw {dlas.layer = "groups"} ins(%g, %w0 : tensor<1x2x1x4x4xf32>, tensor<2x3x1x1x1xf32>) outs(%i : tensor<1x2x3x4x4xf32>) -> tensor<1x2x3x4x4xf32>
+  // CHECK: %[[M:.+]] = tensor.collapse_shape %[[A]] {{.*}} into tensor<1x4x4x4xf32>
+  %m = tensor.collapse_shape %a [[0], [1, 2], [3], [4]] : tensor<1x2x3x4x4xf32> into tensor<1x6x4x4xf32>
+  // CHECK: tensor.expand_shape %[[M]] {{.*}} output_shape [1, 2, 2, 4, 4] : tensor<1x4x4x4xf32> into tensor<1x2x2x4x4xf32>
+  %s = tensor.expand_shape %m [[0], [1, 2], [3], [4]] output_shape [1, 2, 3, 4, 4] : tensor<1x6x4x4xf32> into tensor<1x2x3x4x4xf32>
+  %e1 = tensor.empty() : tensor<1x2x1x4x4xf32>
+  %i1 = linalg.fill ins(%zero : f32) outs(%e1 : tensor<1x2x1x4x4xf32>) -> tensor<1x2x1x4x4xf32>
+  // CHECK: arith.constant dense<{{\[\[\[\[\[}}5.000000e+00]], {{\[\[}}6.000000e+00]]]], {{\[\[\[\[}}9.000000e+00]], {{\[\[}}1.000000e+01]]]]]> : tensor<2x1x2x1x1xf32>
+  // CHECK: linalg.conv_2d_ngchw_gfchw {{.*}} tensor<1x2x2x4x4xf32>, tensor<2x1x2x1x1xf32>
+  %b = linalg.conv_2d_ngchw_gfchw {dlas.layer = "read"} ins(%s, %w1 : tensor<1x2x3x4x4xf32>, tensor<2x1x3x1x1xf32>) outs(%i1 : tensor<1x2x1x4x4xf32>) -> tensor<1x2x1x4x4xf32>
+  %r = tensor.collapse_shape %b [[0], [1, 2], [3], [4]] : tensor<1x2x1x4x4xf32> into tensor<1x2x4x4xf32>
+  %w2 = arith.constant dense<[[[[[0.0]]], [[[2.0]]]], [[[[3.0]]], [[[4.0]]]]]> : tensor<2x2x1x1x1xf32>
+  %w3 = arith.constant dense<[[[[[5.0]], [[6.0]]]], [[[[8.0]], [[9.0]]]]]> : tensor<2x1x2x1x1xf32>
+  %e2 = tensor.empty() : tensor<1x2x2x4x4xf32>
+  %i2 = linalg.fill ins(%zero : f32) outs(%e2 : tensor<1x2x2x4x4xf32>) -> tensor<1x2x2x4x4xf32>
+  %c = linalg.conv_2d_ngchw_gfchw {dlas.layer = "unequal"} ins(%g, %w2 : tensor<1x2x1x4x4xf32>, tensor<2x2x1x1x1xf32>) outs(%i2 : tensor<1x2x2x4x4xf32>) -> tensor<1x2x2x4x4xf32>
+  %n = tensor.collapse_shape %c [[0], [1, 2], [3], [4]] : tensor<1x2x2x4x4xf32> into tensor<1x4x4x4xf32>
+  %t = tensor.expand_shape %n [[0], [1, 2], [3], [4]] output_shape [1, 2, 2, 4, 4] : tensor<1x4x4x4xf32> into tensor<1x2x2x4x4xf32>
+  %d = linalg.conv_2d_ngchw_gfchw {dlas.layer = "read"} ins(%t, %w3 : tensor<1x2x2x4x4xf32>, tensor<2x1x2x1x1xf32>) outs(%i1 : tensor<1x2x1x4x4xf32>) -> tensor<1x2x1x4x4xf32>
+  %q = tensor.collapse_shape %d [[0], [1, 2], [3], [4]] : tensor<1x2x1x4x4xf32> into tensor<1x2x4x4xf32>
+  return %r, %q : tensor<1x2x4x4xf32>, tensor<1x2x4x4xf32>
 }
