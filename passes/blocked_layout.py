@@ -112,7 +112,7 @@ class _Rewriter:
         self.geometry = PlanarGeometry(
             [
                 _planar_site(site, chosen.choice)
-                for op, site in self.graph.sparse
+                for op, site in self.graph.planar
                 if (chosen := self.graph.chosen(op)) is not None
                 and chosen.result == PLANAR
                 and chosen.choice is not None
@@ -504,7 +504,7 @@ class _Rewriter:
         self.replaced += zip((result.value for result in results), new, strict=True)
 
     def _emit_planar(self, group: _Group, layer: str) -> None:
-        """A sparse convolution with its epilogue, or elementwise ops."""
+        """A convolution on planes with its epilogue, or elementwise ops."""
         computed = {member.op.results[0] for member in group.epilogue} | ({group.source} if group.source else set())
         others = [o for member in group.epilogue for o in member.operands if o.value not in computed]
         full = {o.value: self._planar(o.value) for o in others if o.access is Access.FULL}
@@ -514,15 +514,18 @@ class _Rewriter:
         plane = self.geometry.plane(*ir.ShapedType(group.results[0].type).shape[2:])
         if isinstance(group.root, ConvSite):
             shape = group.root.shape
-            data = self._sparse_input(group.root, group.choice, layer)
+            data = self._planar_input(group.root, group.choice, layer)
             weights = group.root.weights
-            out = self.emitter.sparse_conv(shape, data, weights, group.choice, layer, epilogue, full, results, plane)
+            emit = {"sparse_conv": self.emitter.sparse_conv, "planar_conv": self.emitter.planar_conv}[
+                group.choice.schedule
+            ]
+            out = emit(shape, data, weights, group.choice, layer, epilogue, full, results, plane)
         else:
             shape_ = tuple(ir.ShapedType(group.results[0].type).shape)
             out = self.emitter.planes(shape_, group.choice, layer, epilogue, full, results, plane)
         self.planar.update((result.value, planar) for result, planar in zip(results, out, strict=True))
 
-    def _sparse_input(self, site: ConvSite, choice: Choice, layer: str) -> Planar | tuple[ir.Value, Phases]:
+    def _planar_input(self, site: ConvSite, choice: Choice, layer: str) -> Planar | tuple[ir.Value, Phases]:
         shape, planar = site.shape, _planar_site(site, choice)
         if planar.in_place:
             return self._planar(site.data)

@@ -36,6 +36,12 @@ class LayoutPolicy(Protocol):
     def implementations(self, shape: ConvShape) -> Sequence[Implementation] | Refusal:
         """The ways to compute a convolution, or why there is none."""
 
+    def planar(self, shape: ConvShape) -> Implementation | Refusal:
+        """The way to compute a convolution on planes, or why there is none."""
+
+    def prefers_planes(self, shape: ConvShape) -> bool:
+        """Whether planes may be worth their transforms for this convolution's sake."""
+
     def sparse(self, shape: ConvShape, nonzeros: int, algorithm: str) -> Implementation | Refusal:
         """The way to compute a convolution by so many non-zero weights, or why it is none."""
 
@@ -87,14 +93,14 @@ class LayoutGraph:
     Attributes:
         sites: what each op is; those left out read and write NCHW.
         refused: convolutions that no implementation takes.
-        sparse: input, shape and choice of the convolutions that may be computed by their non-zeros.
+        planar: the convolutions that may be computed on planes.
     """
 
     def __init__(self, ops: Sequence[ir.Operation], policy: LayoutPolicy) -> None:
         self.policy = policy
         self.sites: dict[ir.Operation, Site] = {}
         self.refused: dict[ir.Operation, Refusal] = {}
-        self.sparse: list[tuple[ir.Operation, ConvSite]] = []
+        self.planar: list[tuple[ir.Operation, ConvSite]] = []
         self._numbers: dict[ir.Value, int] = {}
         self._shapes: list[tuple[int, ...]] = []
         self._nodes: dict[ir.Operation, int] = {}
@@ -104,6 +110,7 @@ class LayoutGraph:
         self.problem = LayoutProblem(
             lambda number, source, target: policy.transform_cycles(self._shapes[number], source, target)
         )
+        self._has_planes = any(self._asks_for_planes(op) for op in ops)
         for op in ops:
             self._add(op)
         self._add_plain_readers()
@@ -145,17 +152,23 @@ class LayoutGraph:
             self._add_asked_conv(op, _unless_refused(op, site), request)
             return
         found = site if isinstance(site, Refusal) else self.policy.implementations(site.shape)
-        if isinstance(site, Refusal) or isinstance(found, Refusal):
-            assert isinstance(found, Refusal)
-            self.refused[op] = found
+        if isinstance(site, Refusal):
+            self.refused[op] = site
             return
-        ways = list(found)
+        ways = [] if isinstance(found, Refusal) else list(found)
+        dense = self.policy.planar(site.shape) if self._has_planes else Refusal("no layer asks for planes")
+        if isinstance(dense, Implementation):
+            ways.append(dense)
         algorithm = _algorithm(op)
         if algorithm is not None:
             sparse = self.policy.sparse(site.shape, int(np.count_nonzero(site.weights)), algorithm)
             if isinstance(sparse, Implementation):
                 ways.append(sparse)
-                self.sparse.append((op, site))
+        if isinstance(found, Refusal) and isinstance(dense, Refusal) and not ways:
+            self.refused[op] = Refusal(f"{found.reason}; {dense.reason}")
+            return
+        if any(way.result == PLANAR for way in ways):
+            self.planar.append((op, site))
         self._node(op, site, [site.data], site.result, ways)
 
     def _add_asked_conv(self, op: ir.Operation, site: ConvSite, request: KnobRequest) -> None:
@@ -163,8 +176,15 @@ class LayoutGraph:
         nonzeros = int(np.count_nonzero(site.weights))
         way = _unless_refused(op, self.policy.asked(site.shape, request, nonzeros, _algorithm(op)))
         if way.result == PLANAR:
-            self.sparse.append((op, site))
+            self.planar.append((op, site))
         self._node(op, site, [site.data], site.result, [way])
+
+    def _asks_for_planes(self, op: ir.Operation) -> bool:
+        """Whether a convolution's channels fill no blocks; others follow it where transforms would cost more."""
+        site = ConvSite.analyze(op) if op.name in CONV_OPS else Refusal("no convolution")
+        if isinstance(site, Refusal) or not self.policy.prefers_planes(site.shape):
+            return False
+        return isinstance(self.policy.planar(site.shape), Implementation)
 
     def _add_matmul(self, op: ir.Operation) -> None:
         """A product with a choice of kernels, though not of layouts: by pruned weights, or as a script asks for it."""
@@ -251,7 +271,7 @@ class LayoutGraph:
         layouts = [NCHW]
         if not (planes and site.shape[1] % self.policy.block):
             layouts.insert(0, blocked(self.policy.block))
-        if self.sparse:
+        if self.planar:
             layouts.append(PLANAR)
         pixels = math.prod(site.shape)
         ways = [

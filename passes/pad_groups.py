@@ -267,7 +267,9 @@ def _path(start: ir.Value, end: ir.Value) -> list[ir.Value]:
 
 def _cycles(policy: LayoutPolicy, shape: ConvShape) -> float:
     ways = policy.implementations(shape)
-    return math.inf if isinstance(ways, Refusal) else min(way.cycles for way in ways)
+    planar = policy.planar(shape)
+    found = [] if isinstance(ways, Refusal) else [way.cycles for way in ways]
+    return min(found if isinstance(planar, Refusal) else [*found, planar.cycles], default=math.inf)
 
 
 def _whole(channels: int, block: int, blocks: int) -> int:

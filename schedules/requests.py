@@ -18,6 +18,7 @@ from dlas.passes.sparse_linear import LARGEST_CHUNK
 from dlas.passes.winograd import SIZES
 from dlas.schedules import costs
 from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, winograd_tiles
+from dlas.schedules.planar_conv import MAX_TAPS, planar_tiles
 from dlas.schedules.sparse_conv import SPARSE_VARIANTS
 from dlas.schedules.sparse_cost import sparse_tiles, workgroup_channels
 from dlas.schedules.sparse_linear import dense_cycles, matmul_tile, matvec_tile
@@ -132,6 +133,21 @@ def _w_lanes(rules: Rules, shape: ConvShape, given: Given) -> Found:
     return replace(choice, knobs=knobs), costs.w_lanes_cycles(rules.unit, shape, vectors, knobs["t_o"])
 
 
+def _planar_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
+    taps = shape.k_h * shape.k_w
+    if taps > MAX_TAPS:
+        raise _Unfit(f"unrolls {MAX_TAPS} elements of a kernel at most, not {taps}")
+    tiles = list(planar_tiles(rules.unit, shape, rules.cores))
+    for name in ("t_k", "accumulators"):
+        _check(given, name, sorted({getattr(tile.knobs, name) for tile in tiles}), _beside(given, name))
+        tiles = [tile for tile in tiles if given.get(name, getattr(tile.knobs, name)) == getattr(tile.knobs, name)]
+    best = min(tiles, key=lambda tile: tile.cycles)
+    t_k = best.knobs.t_k
+    _check(given, "k_w", [k for k in range(t_k, shape.c_out + 1, t_k) if shape.c_out % k == 0])
+    _check(given, "run", range(1, shape.out_h * shape.out_w + 1))
+    return rules.planar_choice(shape, replace(best, knobs=replace(best.knobs, **given)))
+
+
 def _winograd_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     if not rules.takes_winograd(shape):
         raise _Unfit("takes 3x3 convolutions of stride 1 whose groups fill blocks")
@@ -199,6 +215,7 @@ _CONV: dict[str, Callable[[Rules, ConvShape, Given], Found]] = {
     "packed_conv": _packed_conv,
     "lane_conv": _lane_conv,
     "w_lanes": _w_lanes,
+    "planar_conv": _planar_conv,
     "winograd_conv": _winograd_conv,
     "winograd_lane_conv": _winograd_lane_conv,
     "separable_conv": _separable_conv,

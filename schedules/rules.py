@@ -35,6 +35,7 @@ from dlas.schedules.matmul import MatmulKnobs, matmul
 from dlas.schedules.measured import Measurements
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, lane_shuffle, pad, reduce, transpose
+from dlas.schedules.planar_conv import MAX_TAPS, PlanarConvKnobs, PlanarTile, planar_tile
 from dlas.schedules.requests import ask_conv, ask_matmul, ask_separable
 from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.separable_conv import SeparableConvKnobs, separable_conv
@@ -123,6 +124,11 @@ SCHEDULES: dict[str, Schedule] = {
         WinogradLaneKnobs,
         lambda knobs, extents: [winograd_lane_conv(knobs, extents)],
         "3x3 convolutions of stride 1 with a few channels per group, in Winograd's domain by lane shuffles",
+    ),
+    "planar_conv": Schedule(
+        PlanarConvKnobs,
+        lambda knobs, extents: [],
+        "groups whose channels fill no block, and what is between them: lanes along flattened padded planes",
     ),
     "sparse_conv": Schedule(
         SparseConvKnobs,
@@ -233,6 +239,31 @@ class Rules:
         kernel = cycles + costs.DISPATCH if measured is None else measured
         return Implementation((reads,), writes, kernel + (costs.pad_cycles(shape) if reads == NCHW else 0.0), choice)
 
+    def prefers_planes(self, shape: ConvShape) -> bool:
+        """Whether a convolution's groups neither fill blocks nor divide one."""
+        c_pg, k_pg, block = shape.c_per_group, shape.k_per_group, self.block
+        shuffled = c_pg == k_pg and block % c_pg == 0
+        return shape.groups > 1 and not shuffled and bool(c_pg % block or k_pg % block)
+
+    def planar(self, shape: ConvShape) -> Implementation | Refusal:
+        """A convolution from planes to planes."""
+        taps = shape.k_h * shape.k_w
+        if taps > MAX_TAPS:
+            return Refusal(f"a kernel of {taps} elements, of which planar_conv unrolls {MAX_TAPS}")
+        choice, cycles = self.planar_choice(shape, planar_tile(self.unit, shape, self.cores))
+        return self._planar_implementation(shape, choice, cycles)
+
+    def planar_choice(self, shape: ConvShape, tile: PlanarTile) -> tuple[Choice, float]:
+        """``planar_conv`` with the knobs of a tile, and its estimated cycles for all images."""
+        knobs = asdict(tile.knobs)
+        reason = f"lanes along planes, {knobs['t_k']}x{knobs['accumulators']} accumulators of {self.block} pixels"
+        return Choice("planar_conv", knobs, reason), shape.batch * tile.cycles
+
+    def _planar_implementation(self, shape: ConvShape, choice: Choice, estimate: float) -> Implementation:
+        choice = replace(choice, problem=shape.problem)
+        measured = self.measured.get(choice)
+        return Implementation((PLANAR,), PLANAR, estimate + costs.DISPATCH if measured is None else measured, choice)
+
     def sparse(self, shape: ConvShape, nonzeros: int, algorithm: str = "any") -> Implementation | Refusal:
         """A convolution by its non-zero weights, from planes to planes, by an algorithm of ``dlas.sparse``."""
         share = nonzeros / (shape.c_out * shape.c_per_group * shape.k_h * shape.k_w)
@@ -268,6 +299,8 @@ class Rules:
         choice, cycles = _asked(found[0]), found[1]
         if choice.schedule == "sparse_conv":
             return self._sparse_implementation(choice, cycles)
+        if choice.schedule == "planar_conv":
+            return self._planar_implementation(shape, choice, cycles)
         layout = blocked(self.block)
         writes = NCHW if choice.schedule == "w_lanes" else layout
         reads = NCHW if writes == NCHW or choice.knobs.get("direct") else layout

@@ -17,8 +17,8 @@ from dlas.schedules.costs import DISPATCH, row_copy_cycles
 from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit
 from dlas.schedules.sparse_conv import VARIANTS
 
-_LINE_BYTES = 64
-_LINE = _LINE_BYTES // 4
+LINE = 16
+"""Elements of a cache line."""
 
 # Per non-zero: the loads of its offset and value, and the loop. Per output channel and chunk: the loop; between
 # chunks: each vector of sums that is kept.
@@ -27,7 +27,7 @@ _NONZERO, _ROW, _KEEP = 2.1, 5.0, 2.7
 _LINE_FROM_L2, _LINE_FIRST = 2.1, 6.0
 # A chunk's panel of pixels, in sizes of level 1: up to which all of it stays from one output channel to the next, and
 # from which nothing does.
-_KEPT, _NOT_KEPT = 0.44, 2.15
+KEPT, NOT_KEPT = 0.44, 2.15
 # Per vector that is copied into the panel of *pack*.
 _FILL = 2.0
 # Bytes of offsets and values, and of the input and the result, per cycle.
@@ -94,8 +94,8 @@ class _Reads:
 
 def straddling(lanes: int, step: int) -> float:
     """The share of vectors that reach over the end of a cache line if they begin at multiples of ``step`` elements."""
-    step = math.gcd(step, _LINE)
-    return sum(place % _LINE + lanes > _LINE for place in range(0, _LINE, step)) / (_LINE // step)
+    step = math.gcd(step, LINE)
+    return sum(place % LINE + lanes > LINE for place in range(0, LINE, step)) / (LINE // step)
 
 
 def _reads(unit: VectorUnit, shape: ConvShape, variant: str) -> _Reads:
@@ -140,15 +140,15 @@ def _tiles(
             copies += (DISPATCH + moved / _STREAMED) / shape.batch
         loads = vectors * (1 + (0.0 if variant == "pack" else split)) / unit.loads
         multiply = max(vectors / unit.fma_units, loads, unit.fma_latency) + _NONZERO
-        lines = width / _LINE
+        lines = width / LINE
         # Elements that a channel of the chunk has in the panel, and those that a workgroup copies into it.
         held = taps * width if variant == "pack" else reach * (shape.k_w if variant == "shift" else 1)
         fill = per_group * taps * vectors * (_FILL + split) if variant == "pack" else 0.0
-        first = per_group * (reach if variant == "pack" else held) / _LINE * _LINE_FIRST
+        first = per_group * (reach if variant == "pack" else held) / LINE * _LINE_FIRST
         for channels, k_w in _blocks(shape, variant, 4 * width, 4 * held, given):
             chunks = -(-per_group // channels)
             panel = 4 * channels * held / (1024 * unit.l1_kb)
-            missed = min(1.0, max(0.0, panel - _KEPT) / (_NOT_KEPT - _KEPT))
+            missed = min(1.0, max(0.0, panel - KEPT) / (NOT_KEPT - KEPT))
             rows = shape.c_out * (chunks * _ROW + (chunks - 1) * vectors * _KEEP)
             cycles = nonzeros * (multiply + missed * lines * _LINE_FROM_L2) + rows
             cycles = tiles * (cycles + shape.c_out / k_w * (first + fill)) + 8 * nonzeros / _WEIGHTS

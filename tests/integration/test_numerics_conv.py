@@ -22,8 +22,12 @@ from torch.nn import functional as F  # noqa: E402
 
 from dlas.compiler.targets import load_target  # noqa: E402
 from dlas.errors import ScheduleError  # noqa: E402
+from dlas.passes.conv import ConvShape  # noqa: E402
+from dlas.passes.plan import Refusal  # noqa: E402
 from dlas.schedules import costs  # noqa: E402
-from dlas.schedules.rules import SCHEDULES  # noqa: E402
+from dlas.schedules.knobs import VectorUnit  # noqa: E402
+from dlas.schedules.planar_conv import PlanarConvKnobs, PlanarTile  # noqa: E402
+from dlas.schedules.rules import SCHEDULES, Rules  # noqa: E402
 
 ACTIVATIONS = ("none", "relu", "relu6", "hardswish", "silu")
 Pair = tuple[int, int]
@@ -280,8 +284,9 @@ class Bottleneck(nn.Module):
     ("groups", "c_pg", "k_pg", "stride"), [(16, 9, 9, 1), (8, 6, 12, 2), (4, 36, 36, 1), (9, 10, 8, 1)]
 )
 def test_groups_that_fill_no_block_are_padded(
-    groups: int, c_pg: int, k_pg: int, stride: int, agrees_with_float64
+    groups: int, c_pg: int, k_pg: int, stride: int, agrees_with_float64, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Rules, "planar", lambda rules, shape: Refusal("not in this test"))
     torch.manual_seed(groups)
     network = Bottleneck(groups, c_pg, k_pg, stride).eval()
     compilation = agrees_with_float64(network, [torch.randn(2, 24, 13, 18)])
@@ -290,6 +295,56 @@ def test_groups_that_fill_no_block_are_padded(
     pixels = 2 * -(-13 // stride) * -(-18 // stride)
     (record,) = (record for record in compilation.artifact.kernels if record.layer == "spatial")
     assert record.flops == 2 * 9 * c_pg * groups * k_pg * pixels  # the model's own
+
+
+@pytest.mark.parametrize(("groups", "c_pg", "k_pg", "stride"), [(16, 9, 9, 1), (8, 6, 12, 2), (9, 10, 7, 1)])
+def test_groups_that_fill_no_block_are_computed_on_planes(
+    groups: int, c_pg: int, k_pg: int, stride: int, agrees_with_float64, schedules_of
+) -> None:
+    torch.manual_seed(groups)
+    network = Bottleneck(groups, c_pg, k_pg, stride, residual=(c_pg, stride) == (k_pg, 1)).eval()
+    compilation = agrees_with_float64(network, [torch.randn(2, 24, 31, 34)])
+    assert schedules_of(compilation) == dict.fromkeys(("expand", "spatial", "project"), "planar_conv")
+
+
+PLANES = [
+    Case(10, 15, groups=5, size=(9, 14), batch=2, norm=True, activation="relu6"),
+    Case(14, 14, groups=7, size=(6, 13), residual=True, activation="silu"),
+    Case(12, 20, groups=4, stride=(2, 1), size=(7, 10)),
+    Case(9, 6, groups=3, stride=(2, 2), kernel=(5, 5), padding=(2, 2, 2, 2), size=(8, 19)),
+    Case(20, 12, groups=2, dilation=(2, 1), padding=(1, 0, 2, 2), size=(7, 9)),
+    Case(15, 30, kernel=(1, 1), padding=(0, 0, 0, 0), groups=3, size=(1, 5)),
+    Case(70, 33, kernel=(1, 1), padding=(0, 0, 0, 0), size=(6, 11)),
+    Case(6, 6, groups=2, kernel=(3, 1), padding=(0, 3, 1, 0), size=(5, 4), residual=False),
+]
+
+
+@pytest.mark.parametrize(
+    ("t_k", "accumulators", "run", "cores"), [(1, 7, 1, 1), (2, 6, 2, 4), (3, 4, 3, 2), (8, 1, 9, 1)]
+)
+def test_planar_conv_with_any_knobs(
+    t_k: int,
+    accumulators: int,
+    run: int,
+    cores: int,
+    agrees_with_float64,
+    schedules_of,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Register tiles of every form, the last one over the one before, several in a workgroup or one."""
+
+    def tile(unit: VectorUnit, shape: ConvShape, cores: int) -> PlanarTile:
+        largest = max(t for t in range(1, t_k + 1) if shape.k_per_group % t == 0)
+        knobs = PlanarConvKnobs(largest, accumulators, shape.k_per_group if cores > 1 else shape.c_out, run)
+        return PlanarTile(knobs, 1.0)
+
+    monkeypatch.setattr("dlas.schedules.rules.planar_tile", tile)
+    monkeypatch.setattr(Rules, "implementations", lambda rules, shape: Refusal("not in this test"))
+    torch.manual_seed(t_k)
+    inputs = [torch.randn(case.batch, case.c_in, *case.size) for case in PLANES]
+    target = replace(load_target("x86_64-v3"), cores=cores)
+    compilation = agrees_with_float64(randomise(Layers(PLANES)), inputs, target=target)
+    assert set(schedules_of(compilation).values()) == {"planar_conv"}
 
 
 def test_channels_with_other_users_are_not_padded(agrees_with_float64) -> None:

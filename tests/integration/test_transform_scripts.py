@@ -133,7 +133,7 @@ ASKED: dict[str, dict[str, int | str]] = {
 }
 OTHERS: dict[str, dict[str, int | str]] = {
     "plain": {"schedule": "packed_conv", "t_o": LANES, "ow": 5},
-    "small": {"schedule": "winograd_lane_conv", "m": 4},
+    "small": {"schedule": "planar_conv", "t_k": 2, "accumulators": 4, "k_w": 8, "run": 3},
     "depthwise": {"schedule": "lane_conv"},
     "pointwise": {"schedule": "packed_conv"},
     "sparse": {"schedule": "sparse_conv", "variant": "shift", "channels": 5, "accumulators": 3},
@@ -191,6 +191,8 @@ CONV, WINOGRAD, PACKED = ({"schedule": name} for name in ("sparse_conv", "winogr
         ("plain", {**PACKED, "ow": 400}, "packed_conv: ow=400 does not fit: it may be 1 to 15"),
         ("plain", {**PACKED, "variant": "tile"}, "packed_conv: has no variants (found variant = 'tile')"),
         ("plain", {"schedule": "lane_conv"}, "lane_conv: groups of 32 to 32 channels are not equal parts of a block"),
+        ("small", {"schedule": "planar_conv", "t_k": 3}, "planar_conv: t_k=3 does not fit: it may be 1, 2, 4"),
+        ("small", {"schedule": "planar_conv", "t_k": 4, "k_w": 6}, "k_w=6 does not fit: it may be 4, 8, 16, 32"),
         ("pointwise", WINOGRAD, "winograd_conv: takes 3x3 convolutions of stride 1"),
         ("twice", {"schedule": "separable_conv"}, "twice: separable_conv: there is no depthwise convolution before it"),
         ("small", {"schedule": "winograd_lane_conv", "m": 8}, "winograd_lane_conv: m=8 does not fit: it may be 2, 4"),

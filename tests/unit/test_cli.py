@@ -28,23 +28,24 @@ pytest.importorskip("iree.compiler")
 
 WEIGHTS = np.random.default_rng(5).standard_normal((33, 32, 1, 1), np.float32)
 
-# Two layers: a pointwise convolution that gets a schedule, and one of 11 groups of 3 channels, which fill no blocks.
+# Two layers: a pointwise convolution that gets a schedule, and one of 11 groups of 3 channels, which fill no blocks,
+# with a kernel too large to be unrolled.
 MODEL = """
-func.func @main(%x: tensor<1x32x4x4xf32>) -> tensor<1x33x4x4xf32> {
+func.func @main(%x: tensor<1x32x9x9xf32>) -> tensor<1x33x4x4xf32> {
   %zero = arith.constant 0.0 : f32
   %w = arith.constant dense<"0xWEIGHTS"> : tensor<33x32x1x1xf32>
-  %e = tensor.empty() : tensor<1x33x4x4xf32>
-  %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x33x4x4xf32>) -> tensor<1x33x4x4xf32>
-  %y = linalg.conv_2d_nchw_fchw {dlas.layer = "scheduled"} ins(%x, %w : tensor<1x32x4x4xf32>, tensor<33x32x1x1xf32>)
-      outs(%i : tensor<1x33x4x4xf32>) -> tensor<1x33x4x4xf32>
-  %g = tensor.expand_shape %y [[0], [1, 2], [3], [4]] output_shape [1, 11, 3, 4, 4]
-      : tensor<1x33x4x4xf32> into tensor<1x11x3x4x4xf32>
-  %wg = arith.constant dense<0.5> : tensor<11x3x3x1x1xf32>
+  %e = tensor.empty() : tensor<1x33x9x9xf32>
+  %i = linalg.fill ins(%zero : f32) outs(%e : tensor<1x33x9x9xf32>) -> tensor<1x33x9x9xf32>
+  %y = linalg.conv_2d_nchw_fchw {dlas.layer = "scheduled"} ins(%x, %w : tensor<1x32x9x9xf32>, tensor<33x32x1x1xf32>)
+      outs(%i : tensor<1x33x9x9xf32>) -> tensor<1x33x9x9xf32>
+  %g = tensor.expand_shape %y [[0], [1, 2], [3], [4]] output_shape [1, 11, 3, 9, 9]
+      : tensor<1x33x9x9xf32> into tensor<1x11x3x9x9xf32>
+  %wg = arith.constant dense<0.5> : tensor<11x3x3x6x6xf32>
   %eg = tensor.empty() : tensor<1x11x3x4x4xf32>
   %ig = linalg.fill ins(%zero : f32) outs(%eg : tensor<1x11x3x4x4xf32>) -> tensor<1x11x3x4x4xf32>
   %yg = linalg.conv_2d_ngchw_gfchw {dlas.layer = "refused", dilations = dense<1> : vector<2xi64>,
                                     strides = dense<1> : vector<2xi64>}
-      ins(%g, %wg : tensor<1x11x3x4x4xf32>, tensor<11x3x3x1x1xf32>) outs(%ig : tensor<1x11x3x4x4xf32>)
+      ins(%g, %wg : tensor<1x11x3x9x9xf32>, tensor<11x3x3x6x6xf32>) outs(%ig : tensor<1x11x3x4x4xf32>)
       -> tensor<1x11x3x4x4xf32>
   %r = tensor.collapse_shape %yg [[0], [1, 2], [3], [4]] : tensor<1x11x3x4x4xf32> into tensor<1x33x4x4xf32>
   return %r : tensor<1x33x4x4xf32>
@@ -211,22 +212,23 @@ def test_run_on_random_inputs_says_so_and_repeats(vmfb: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert main(["run", str(vmfb)]) == 0
     first = capsys.readouterr().out
-    assert first.splitlines()[0].endswith("float32[1, 32, 4, 4]: random, seed 0")
+    assert first.splitlines()[0].endswith("float32[1, 32, 9, 9]: random, seed 0")
     assert "min " in first and "mean " in first
     assert main(["run", str(vmfb), "--device", "local-sync"]) == 0
     assert capsys.readouterr().out == first
 
 
 def test_run_on_files(vmfb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    x = np.random.default_rng(3).standard_normal((1, 32, 4, 4)).astype(np.float32)
+    x = np.random.default_rng(3).standard_normal((1, 32, 9, 9)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     y_path = tmp_path / "y"  # no suffix is added
     capsys.readouterr()
     arguments = ["run", str(vmfb), "--input", str(tmp_path / "x.npy"), "--output", str(y_path), "--json"]
     assert main(arguments) == 0
     report = json.loads(capsys.readouterr().out)
-    hidden = np.einsum("oi,nihw->nohw", WEIGHTS[:, :, 0, 0].astype(np.float64), x).reshape(1, 11, 3, 4, 4)
-    expected = np.broadcast_to(0.5 * hidden.sum(axis=2, keepdims=True), hidden.shape).reshape(1, 33, 4, 4)
+    hidden = np.einsum("oi,nihw->nohw", WEIGHTS[:, :, 0, 0].astype(np.float64), x).reshape(1, 11, 3, 9, 9)
+    sums = np.lib.stride_tricks.sliding_window_view(hidden.sum(axis=2), (6, 6), (2, 3)).sum(axis=(4, 5))
+    expected = np.repeat(0.5 * sums, 3, axis=1)
     y = np.load(y_path)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
     (output,) = report["outputs"]

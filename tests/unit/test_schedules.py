@@ -129,6 +129,8 @@ def test_rule_for_matrix_products(m: int, n: int, k: int) -> None:
         ("winograd", {}, "unknown schedule 'winograd' (known: packed_conv, "),
         ("lane_conv", {"ow": 4, "block": 8, "t_o": 8}, "schedule lane_conv: unknown knob 't_o' (known: block, ow)"),
         ("lane_conv", {"ow": 0, "block": 8}, "lane_conv: ow=0 is not positive"),
+        ("planar_conv", {"t_k": 3, "accumulators": 4, "k_w": 6, "run": 0}, "planar_conv: run=0 is not positive"),
+        ("planar_conv", {"t_k": 4, "accumulators": 3, "k_w": 6, "run": 1}, "k_w=6 is no multiple of t_k=4"),
         ("elementwise", {"ow": -1, "block": 8}, "plain: ow=-1 is not positive"),
         ("packed_conv", {"t_o": 16, "ow": 4, "block": 6}, "packed_conv: block=6 is not a power of two"),
         ("packed_conv", {"t_o": 12, "ow": 4, "block": 8}, "t_o=12 is not a multiple of block=8 (use 8, 16 or 32)"),
