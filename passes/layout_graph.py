@@ -156,16 +156,17 @@ class LayoutGraph:
             self.refused[op] = site
             return
         ways = [] if isinstance(found, Refusal) else list(found)
-        dense = self.policy.planar(site.shape) if self._has_planes else Refusal("no layer asks for planes")
-        if isinstance(dense, Implementation):
-            ways.append(dense)
+        planar = self.policy.planar(site.shape)
+        if self._has_planes and isinstance(planar, Implementation):
+            ways.append(planar)
         algorithm = _algorithm(op)
         if algorithm is not None:
             sparse = self.policy.sparse(site.shape, int(np.count_nonzero(site.weights)), algorithm)
             if isinstance(sparse, Implementation):
                 ways.append(sparse)
-        if isinstance(found, Refusal) and isinstance(dense, Refusal) and not ways:
-            self.refused[op] = Refusal(f"{found.reason}; {dense.reason}")
+        if isinstance(found, Refusal) and not ways:
+            more = f"; {planar.reason}" if isinstance(planar, Refusal) else ""
+            self.refused[op] = Refusal(found.reason + more)
             return
         if any(way.result == PLANAR for way in ways):
             self.planar.append((op, site))
