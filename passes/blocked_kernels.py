@@ -51,11 +51,14 @@ class KernelEmitter(
         layer: str,
         epilogue: Epilogue,
         results: Sequence[ResultSpec],
+        any_depth: bool = False,
     ) -> list[Blocked]:
         """GSPC: the weights are packed to ``[g, K_PG/T_O, C_PG/T_I, K_h, K_w, T_I, T_O]`` here, at compile time.
 
         ``data`` is blocked, or NCHW (already padded) where the input has too few channels to fill a block: the
         kernel broadcasts its elements, so any layout of the input will do.
+
+        ``any_depth``: it is one kernel for any number of input channel blocks (of a pointwise convolution, one group).
         """
         block, t_o = self.block, choice.knobs["t_o"]
         tile_blocks = t_o // block
@@ -76,22 +79,24 @@ class KernelEmitter(
         row = h * s_h + expr["y"] * d_h if "y" in axis else h * s_h
         column = w * s_w + expr["x"] * d_w if "x" in axis else w
         n_dims = 4 + len(kept)
-        kept_sizes = [extent for name, extent in kept if name != "i"]
         input_value = data.value if isinstance(data, Blocked) else data
+        assert not any_depth or (groups == 1 and "c" in axis and not direct)
 
         def emit(b: d.DispatchBody, bindings: Sequence[ir.Value], tile: Tile, init: ir.Value) -> ir.Value:
+            depth: d.Size = b.numbers[0] if any_depth else c_blocks
             rows = v.scaled(tile.rows.count, s_h, (k_h - 1) * d_h + 1 - s_h)
             offsets: list[d.Size]
             sizes: list[d.Size]
             if isinstance(data, Blocked):
                 top = v.scaled(tile.rows.first, s_h, data.halo[0] - shape.pads[0])
                 left = data.halo[1] - shape.pads[1]
-                first = b.affine(
-                    ir.AffineExpr.get_floor_div(ir.AffineExpr.get_dim(0), tiles_per_group) * c_blocks, tile.index
-                )
+                first: d.Size = 0
+                if not any_depth:
+                    group = ir.AffineExpr.get_floor_div(ir.AffineExpr.get_dim(0), tiles_per_group)
+                    first = b.affine(group * c_blocks, tile.index)
                 offsets = [tile.image, first, top, left, 0]
-                sizes = [1, c_blocks, rows, columns, block]
-                slice_shape = ([c_blocks] if "c" in axis else []) + [rows, columns, block]
+                sizes = [1, depth, rows, columns, block]
+                slice_shape = ([depth] if "c" in axis else []) + [rows, columns, block]
                 exprs = ([expr["c"]] if "c" in axis else []) + [row, column, expr["i"]]
             else:
                 offsets = [tile.image, 0, v.scaled(tile.rows.first, s_h, 0), 0]
@@ -100,10 +105,10 @@ class KernelEmitter(
                 exprs = [expr["i"], row, column]
             strides = [1, 1, 1, step, 1] if isinstance(data, Blocked) else [1, 1, 1, step]
             x = b.load(bindings[0], offsets, sizes, slice_shape, strides)
-            filter_sizes = [1, c_blocks, k_h, k_w, t_i, tile_blocks, block]
-            wt = b.load(
-                bindings[1], [tile.index, 0, 0, 0, 0, 0, 0], filter_sizes, [*kept_sizes, t_i, tile_blocks, block]
-            )
+            filter_sizes = [1, depth, k_h, k_w, t_i, tile_blocks, block]
+            filter_shape = [depth if name == "c" else extent for name, extent in kept if name != "i"]
+            filter_shape += [t_i, tile_blocks, block]
+            wt = b.load(bindings[1], [tile.index, 0, 0, 0, 0, 0, 0], filter_sizes, filter_shape)
             filter_map = [expr[name] for name, _ in kept] + [k, o]
             return d.generic(
                 [x, wt],
@@ -115,7 +120,7 @@ class KernelEmitter(
             )[0]
 
         extents = {
-            "c": c_blocks,
+            "c": 0 if any_depth else c_blocks,
             "y": k_h,
             "x": k_w,
             "i": t_i,
@@ -130,7 +135,12 @@ class KernelEmitter(
             layer=layer,
             shape=(shape.batch, shape.c_out, shape.out_h, shape.out_w),
             tile_blocks=tile_blocks,
-            root=Root([input_value, filter_], emit),
+            root=Root(
+                [input_value, filter_],
+                emit,
+                varying={0: 1, 1: 1} if any_depth else {},
+                numbers=[c_blocks] if any_depth else [],
+            ),
             epilogue=epilogue,
             results=results,
             extents=extents,
@@ -347,8 +357,9 @@ class KernelEmitter(
         layer: str,
         epilogue: Epilogue,
         results: Sequence[ResultSpec],
+        any_blocks: bool = False,
     ) -> list[Blocked]:
-        """Elementwise ops on blocked tensors that no other kernel takes."""
+        """Elementwise ops on blocked tensors that no other kernel takes; ``any_blocks``: see :meth:`windowed`."""
         return self.windowed(
             kind="elementwise",
             choice=choice,
@@ -360,6 +371,7 @@ class KernelEmitter(
             results=results,
             extents={"h": shape[2], "w": shape[3]},
             flops=len(epilogue.ops) * int(np.prod(shape)),
+            any_blocks=any_blocks,
         )
 
     # -- matrix products -------------------------------------------------------------------------------------------

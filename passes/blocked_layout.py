@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from iree.compiler import ir
 
@@ -41,6 +41,7 @@ from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
 Root = ConvSite | WindowSite | ReduceSite | MatmulSite | ShuffleSite
 _NO_PADS: Pads = (0, 0, 0, 0)
+_MANY = 4  # kernels that differ in one number: as one, they are compiled once, and no slower
 _MAX_RESULTS = 3
 
 
@@ -108,6 +109,7 @@ class _Rewriter:
         self.joined: set[ir.Operation] = set()  # concatenations in the blocked layout
         self.pairs: dict[ir.Value, tuple[_Group, Choice]] = {}  # depthwise groups, by result, in pointwise kernels
         self.decided: dict[ir.Operation, Choice] = {}
+        self.depths = self._depths()
         self.demands = self._halo_demands()
         self.geometry = PlanarGeometry(
             [
@@ -121,6 +123,31 @@ class _Rewriter:
         )
 
     # -- analysis --------------------------------------------------------------------------------------------------
+
+    def _depths(self) -> dict[object, set[int]]:
+        """The numbers of input channels of pointwise convolutions that are equal but for them."""
+        depths: dict[object, set[int]] = {}
+        for op, site in self.graph.sites.items():
+            chosen = self.graph.chosen(op)
+            if isinstance(site, ConvSite) and chosen is not None and chosen.choice is not None:
+                kernel = self._but_for_depth(site, chosen.choice)
+                if kernel is not None:
+                    depths.setdefault(kernel, set()).add(site.shape.c_in)
+        return depths
+
+    def _but_for_depth(self, site: ConvSite, choice: Choice) -> object | None:
+        """What makes the kernel of a pointwise convolution beside its input channels; None for other kernels."""
+        shape = site.shape
+        if (
+            shape.kind != "pointwise"
+            or shape.batch != 1
+            or choice.schedule != "packed_conv"
+            or shape.c_in <= self.config.block
+        ):
+            return None
+        if choice.knobs.get("direct"):
+            return None
+        return shape.c_out, shape.out_h, shape.out_w, shape.stride, shape.pads, tuple(sorted(choice.knobs.items()))
 
     def _halo_demands(self) -> dict[ir.Value, tuple[Pads, float]]:
         """For each value with padded users, the halo that covers all they read, with the first padding's value."""
@@ -407,7 +434,9 @@ class _Rewriter:
         elif isinstance(group.root, WindowSite):
             out = self._emit_pool(group.root, group.choice, layer, epilogue, results)
         else:
-            out = self.emitter.elementwise(group.epilogue[0].shape, group.choice, layer, epilogue, results)
+            shape = group.epilogue[0].shape
+            grows = shape[0] == 1 and any(blocked.room > blocked.blocks for blocked in full.values())
+            out = self.emitter.elementwise(shape, group.choice, layer, epilogue, results, any_blocks=grows)
         for result, blocked in zip(results, out, strict=True):
             self.blocked[result.value] = blocked
 
@@ -425,6 +454,12 @@ class _Rewriter:
             data = self._padded(site, layer)
             return self.emitter.packed_conv(site.shape, data, site.weights, choice, layer, epilogue, results)
         blocked = self._blocked(site.data, _read_pads(site, choice), 0.0)
+        if len(self.depths.get(self._but_for_depth(site, choice), ())) >= _MANY:
+            # Which of its layers its time is of cannot be told.
+            choice = replace(choice, problem="")
+            return self.emitter.packed_conv(
+                site.shape, blocked, site.weights, choice, layer, epilogue, results, any_depth=True
+            )
         emit = {
             "lane_conv": self.emitter.lane_conv,
             "winograd_conv": self.emitter.winograd_conv,

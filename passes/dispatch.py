@@ -6,7 +6,7 @@ fused into it, and no dimension is collapsed. Works in IREE's context.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from iree.compiler import ir
@@ -104,10 +104,19 @@ def _element(type: ir.Type) -> ir.Type:
 
 
 class DispatchBody:
-    """What the builder of a kernel sees: its bindings and its workgroup id."""
+    """What the builder of a kernel sees: its bindings, its workgroup id and the numbers that each call gives it."""
 
-    def __init__(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], workgroup: ir.Value) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[ir.Value],
+        outputs: Sequence[ir.Value],
+        workgroup: ir.Value,
+        numbers: Sequence[ir.Value] = (),
+        extents: Mapping[ir.Value, ir.Value] | None = None,
+    ) -> None:
         self.inputs, self.outputs, self.workgroup = list(inputs), list(outputs), workgroup
+        self.numbers = list(numbers)
+        self._extents = dict(extents or {})  # of the dimension of a binding that varies
 
     def affine(self, expression: ir.AffineExpr, operand: ir.Value | None = None) -> ir.Value:
         """``affine.apply`` of a one-dimensional expression, of the workgroup id by default."""
@@ -128,12 +137,13 @@ class DispatchBody:
     ) -> ir.Value:
         """A slice of a binding; ``shape`` may drop unit dimensions of ``sizes``."""
         dynamic, attributes = _slice(offsets, sizes, strides)
+        extent = self._extent(binding)
         return ir.Operation.create(
             "iree_tensor_ext.dispatch.tensor.load",
             results=[tensor_type(shape, _binding_element(binding))],
-            operands=[binding, *(value for part in dynamic for value in part)],
+            operands=[binding, *extent, *(value for part in dynamic for value in part)],
             attributes={
-                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 0, *map(len, dynamic), 0]),
+                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, len(extent), *map(len, dynamic), 0]),
                 **attributes,
             },
         ).result
@@ -141,14 +151,18 @@ class DispatchBody:
     def store(self, value: ir.Value, binding: ir.Value, offsets: Sequence[Size], sizes: Sequence[Size]) -> None:
         """Writes ``value`` to a slice of an output binding."""
         dynamic, attributes = _slice(offsets, sizes, None)
+        extent = self._extent(binding)
         ir.Operation.create(
             "iree_tensor_ext.dispatch.tensor.store",
-            operands=[value, binding, *(value for part in dynamic for value in part)],
+            operands=[value, binding, *extent, *(value for part in dynamic for value in part)],
             attributes={
-                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, 0, *map(len, dynamic), 0]),
+                "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, len(extent), *map(len, dynamic), 0]),
                 **attributes,
             },
         )
+
+    def _extent(self, binding: ir.Value) -> list[ir.Value]:
+        return [self._extents[binding]] if binding in self._extents else []
 
 
 def _slice(
@@ -172,7 +186,13 @@ def _binding_element(binding: ir.Value) -> ir.Type:
 
 
 def create_dispatch(
-    workgroups: int, inputs: Sequence[ir.Value], results: Sequence[ir.RankedTensorType], build: BodyFn
+    workgroups: int,
+    inputs: Sequence[ir.Value],
+    results: Sequence[ir.RankedTensorType],
+    build: BodyFn,
+    *,
+    varying: Mapping[int, int] | None = None,
+    numbers: Sequence[int] = (),
 ) -> list[ir.Value]:
     """A ``flow.dispatch.workgroups`` over a 1-D grid at the current insertion point.
 
@@ -181,36 +201,90 @@ def create_dispatch(
         inputs: tensors that the kernel reads.
         results: types of the tensors that it writes.
         build: emits the body.
+        varying: by the position of a tensor among inputs and results, its dimension whose extent each call gives: one
+            kernel is for all extents.
+        numbers: further numbers that each call gives.
     """
+    varying = dict(varying or {})
+    statics = [*(value.type for value in inputs), *results]
+    types = [_with_dynamic(type, varying.get(position)) for position, type in enumerate(statics)]
+    extents = {
+        position: index_constant(ir.ShapedType(statics[position]).shape[dim]) for position, dim in varying.items()
+    }
+    operands = [
+        value if position not in varying else _cast(value, types[position]) for position, value in enumerate(inputs)
+    ]
+    given = [*extents.values(), *map(index_constant, numbers)]
+    sizes = [extents[position] for position in extents if position < len(inputs)]
+    result_sizes = [extents[position] for position in extents if position >= len(inputs)]
     workload = index_constant(workgroups)
     op = ir.Operation.create(
         "flow.dispatch.workgroups",
-        results=list(results),
-        operands=[workload, *inputs],
+        results=types[len(inputs) :],
+        operands=[workload, *operands, *given, *sizes, *result_sizes],
         attributes={
-            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, len(inputs), 0, 0]),
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get(
+                [1, len(inputs) + len(given), len(sizes), len(result_sizes)]
+            ),
             "tied_operands": ir.Attribute.parse("[" + ", ".join(["-1 : index"] * len(results)) + "]"),
         },
         regions=2,
     )
-    arguments = [_dispatch_tensor(value.type, "readonly") for value in inputs]
-    arguments += [_dispatch_tensor(type, "writeonly") for type in results]
-    block = op.regions[0].blocks.append(*arguments)
     index = ir.IndexType.get()
+    arguments = [_dispatch_tensor(type, "readonly") for type in types[: len(inputs)]]
+    arguments += [index] * len(given)
+    arguments += [_dispatch_tensor(type, "writeonly") for type in types[len(inputs) :]]
+    block = op.regions[0].blocks.append(*arguments)
     with ir.InsertionPoint(block):
+        bindings = list(block.arguments)
+        numbers_inside = bindings[len(inputs) : len(inputs) + len(given)]
+        del bindings[len(inputs) : len(inputs) + len(given)]
+        inside = dict(zip(extents, numbers_inside, strict=False))
+        for position, extent in inside.items():
+            bindings[position] = _tie(bindings[position], extent)
         workgroup = ir.Operation.create(
             "flow.dispatch.workgroup.id",
             results=[index],
             attributes={"dimension": ir.IntegerAttr.get(index, 0)},
         ).result
-        bindings = list(block.arguments)
-        build(DispatchBody(bindings[: len(inputs)], bindings[len(inputs) :], workgroup))
+        known = {bindings[position]: extent for position, extent in inside.items()}
+        body = DispatchBody(
+            bindings[: len(inputs)], bindings[len(inputs) :], workgroup, numbers_inside[len(inside) :], known
+        )
+        build(body)
         ir.Operation.create("flow.return")
     count = op.regions[1].blocks.append(index)
     with ir.InsertionPoint(count):
         one = index_constant(1)
         ir.Operation.create("flow.return", operands=[count.arguments[0], one, one])
-    return list(op.results)
+    return [
+        value if len(inputs) + position not in varying else _cast(value, results[position])
+        for position, value in enumerate(op.results)
+    ]
+
+
+def dispatch_of(value: ir.Value) -> ir.Operation:
+    """The dispatch that makes a value which :func:`create_dispatch` returned."""
+    op = value.owner.operation
+    return op if op.name != "tensor.cast" else op.operands[0].owner.operation
+
+
+def _with_dynamic(type: ir.Type, dim: int | None) -> ir.RankedTensorType:
+    shaped = ir.RankedTensorType(type)
+    if dim is None:
+        return shaped
+    shape = list(shaped.shape)
+    shape[dim] = ir.ShapedType.get_dynamic_size()
+    return ir.RankedTensorType.get(shape, shaped.element_type)
+
+
+def _cast(value: ir.Value, type: ir.Type) -> ir.Value:
+    return ir.Operation.create("tensor.cast", results=[type], operands=[value]).result
+
+
+def _tie(binding: ir.Value, extent: ir.Value) -> ir.Value:
+    """A binding with its dynamic extent, by which IREE knows its size."""
+    return ir.Operation.create("flow.dispatch.tie_shape", results=[binding.type], operands=[binding, extent]).result
 
 
 def _dispatch_tensor(type: ir.Type, access: str) -> ir.Type:

@@ -84,11 +84,15 @@ class Root:
         inputs: tensors that it reads.
         emit: given the body, its bindings of ``inputs``, the tile's coordinates and the accumulator, emits the op.
         init: initial value of the accumulator.
+        varying: by position, the dimension of an input whose extent each call gives.
+        numbers: what else each call gives, as ``numbers`` of the body.
     """
 
     inputs: Sequence[ir.Value]
     emit: Callable[[d.DispatchBody, Sequence[ir.Value], Tile, ir.Value], ir.Value]
     init: float = 0.0
+    varying: Mapping[int, int] = field(default_factory=dict)
+    numbers: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -186,8 +190,12 @@ class KernelFrame:
         flops: int = 0,
         unit: int = 1,
         scratch: Sequence[Sequence[int]] = (),
+        any_blocks: bool = False,
     ) -> list[Blocked]:
-        """A kernel over ``shape`` (of the result) in tiles of ``tile_blocks`` channel blocks; see :meth:`dispatch`."""
+        """A kernel over ``shape`` (of the result) in tiles of ``tile_blocks`` channel blocks; see :meth:`dispatch`.
+
+        ``any_blocks``: it is one kernel for any number of channel blocks (of one image, and without a root).
+        """
         batch, channels, height, width = shape
         blocks = -(-channels // self.block)
         tiles = blocks // tile_blocks
@@ -248,6 +256,10 @@ class KernelFrame:
             for result, binding in zip(results, b.outputs, strict=True):
                 self.emit_border(b, binding, result, tile, tile_blocks, height, width)
 
+        varying = dict(root.varying) if isinstance(root, Root) else {}
+        if any_blocks:
+            leading = [1] * (len(full) + len(plane)) + [0] * len(vectors) + [1] * len(types)
+            varying = dict(enumerate(leading))
         values = self.dispatch(
             batch=batch,
             tiles=tiles,
@@ -259,10 +271,13 @@ class KernelFrame:
             flops=flops,
             unit=unit,
             scratch=scratch,
+            varying=varying,
+            numbers=root.numbers if isinstance(root, Root) else (),
+            any_tiles=any_blocks,
         )
         moved = sum(tensor_bytes(value.type) for value in (*inputs, *values))
         extents = {**extents, "epilogue": int(bool(epilogue.ops))}
-        self.record(values[0].owner.operation, kind, choice, layer, extents, flops, moved)
+        self.record(d.dispatch_of(values[0]), kind, choice, layer, extents, flops, moved)
         return [
             Blocked(value, shape, self.block, result.halo, result.halo_value)
             for value, result in zip(values, results, strict=True)
@@ -281,6 +296,9 @@ class KernelFrame:
         flops: int = 0,
         unit: int = 1,
         scratch: Sequence[Sequence[int]] = (),
+        varying: Mapping[int, int] | None = None,
+        numbers: Sequence[int] = (),
+        any_tiles: bool = False,
     ) -> list[ir.Value]:
         """A dispatch over images, tiles of channel blocks, and bands of rows, dealt out as the grid policy says.
 
@@ -294,20 +312,23 @@ class KernelFrame:
             unit: rows that stay together.
             scratch: shapes of tensors to lend to ``emit``. The loop over tiles carries them: made in it, IREE would
                 hoist and copy them.
+            varying, numbers: see :func:`dlas.passes.dispatch.create_dispatch`.
+            any_tiles: each call gives the number of tiles, too (of one image).
         """
+        assert batch == 1 or not any_tiles
         units = -(-height // unit)
         moved = sum(tensor_bytes(type) for type in (*(value.type for value in inputs), *types))
         grid = self.grid(batch * tiles, units, flops, moved)
         bands = grid.bands(units)
-        number = ir.AffineExpr.get_dim(0)
+        number, index = ir.AffineExpr.get_dim(0), ir.IndexType.get()
 
         def one(b: d.DispatchBody, place: ir.Value, rows: Rows, lent: list[ir.Value]) -> list[ir.Value]:
             image: int | ir.Value = 0
-            index = place
+            place_in_image = place
             if batch > 1:
                 image = v.affine(ir.AffineExpr.get_floor_div(number, tiles), place)
-                index = v.affine(ir.AffineExpr.get_mod(number, tiles), place)
-            tile = Tile(image, index, v.affine(number * tile_blocks, index), rows, lent)
+                place_in_image = v.affine(ir.AffineExpr.get_mod(number, tiles), place)
+            tile = Tile(image, place_in_image, v.affine(number * tile_blocks, place_in_image), rows, lent)
             emit(b, tile)
             return tile.scratch
 
@@ -318,12 +339,18 @@ class KernelFrame:
                 band = v.affine(ir.AffineExpr.get_mod(number, bands), b.workgroup)
                 place = v.affine(ir.AffineExpr.get_floor_div(number, bands), b.workgroup)
                 one(b, place, _band(band, bands, grid.rows, units, unit, height), lent)
-            elif grid.tiles == 1:
+            elif grid.tiles == 1 and not any_tiles:
                 one(b, b.workgroup, Rows(0, height), lent)
             else:
-                first = v.affine(number * grid.tiles, b.workgroup)
                 count: v.Range = grid.tiles
-                if batch * tiles % grid.tiles:
+                if any_tiles:
+                    total, each = b.numbers[-2:]
+                    first = v.emit("arith.muli", [b.workgroup, each], index)
+                    left = v.emit("arith.subi", [total, first], index)
+                    count = d.index_constant(0), v.minimum(each, left)
+                else:
+                    first = v.affine(number * grid.tiles, b.workgroup)
+                if not any_tiles and batch * tiles % grid.tiles:
                     last = v.affine_min([constant(grid.tiles), number * -grid.tiles + batch * tiles], b.workgroup)
                     count = d.index_constant(0), last
 
@@ -332,7 +359,9 @@ class KernelFrame:
 
                 v.loop(count, lent, step)
 
-        return d.create_dispatch(grid.workgroups(batch * tiles, units), inputs, types, body)
+        given = [*numbers, *([tiles, grid.tiles] if any_tiles else [])]
+        workgroups = grid.workgroups(batch * tiles, units)
+        return d.create_dispatch(workgroups, inputs, types, body, varying=varying, numbers=given)
 
     def result_type(self, shape: Sequence[int], halo: Pads) -> ir.RankedTensorType:
         batch, channels, height, width = shape
@@ -484,9 +513,11 @@ class KernelFrame:
         moved: int,
     ) -> None:
         # Printing an op numbers all values of the function around it: outside of it, only its own.
+        casts = [use.owner.operation for result in op.results for use in result.uses]
+        place = ir.InsertionPoint(casts[0]) if casts else ir.InsertionPoint.current
         op.detach_from_parent()
         body = op.get_asm(use_local_scope=True)
-        ir.InsertionPoint.current.insert(op)
+        place.insert(op)
         text = _rename_values(body) + repr((kind, choice, sorted(extents.items()), [str(v.type) for v in op.operands]))
         key = f"{kind}_{hashlib.sha1(text.encode()).hexdigest()[:12]}"
 
@@ -498,7 +529,7 @@ class KernelFrame:
         op.walk(mark)
         workgroups = ir.IntegerAttr(op.operands[0].owner.attributes["value"]).value
         kernel = self.kernels.setdefault(key, Kernel(key, kind, choice, dict(extents), [], flops, moved, workgroups))
-        kernel.layers.append(layer)
+        kernel.add_call(layer, flops, moved, workgroups)
 
 
 def _rename_values(text: str) -> str:

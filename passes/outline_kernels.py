@@ -44,15 +44,16 @@ class OutlinedKernels:
     def _take_body(self, op: ir.Operation, key: str) -> ir.Operation:
         """Moves the body into a function of its own, and leaves an executable without it in the module."""
         block = op.regions[0].blocks[0]
+        tied, shapes = self._untie(block)
         arguments = ", ".join(f"%{i}: {argument.type}" for i, argument in enumerate(block.arguments))
-        names = ", ".join(f"%{i}" for i in range(len(block.arguments)))
+        names = ", ".join(f"%t{i}" if i in tied else f"%{i}" for i in range(len(block.arguments)))
         types = ", ".join(str(argument.type) for argument in block.arguments)
         stub = ir.Module.parse(
             f"flow.executable private @{key} {{\n"
             f"  flow.executable.export public @{key} workgroups(%0: index) -> (index, index, index) {{\n"
             "    %1 = arith.constant 1 : index\n"
             "    flow.return %0, %1, %1 : index, index, index\n  }\n"
-            f"  builtin.module {{\n    func.func @{key}({arguments}) {{\n"
+            f"  builtin.module {{\n    func.func @{key}({arguments}) {{\n{shapes}"
             f'      %r:{len(block.arguments)} = util.optimization_barrier {{{_KERNEL} = "{key}"}} {names} : {types}\n'
             "      return\n    }\n  }\n}"
         )
@@ -84,22 +85,48 @@ class OutlinedKernels:
             id_.erase()
         return function
 
+    def _untie(self, block: ir.Block) -> tuple[set[int], str]:
+        """Takes the ops out of a body that give bindings their dynamic extents; returns which, and the ops as text."""
+        tied, text = set(), ""
+        for op in [view.operation for view in block.operations if view.operation.name == "flow.dispatch.tie_shape"]:
+            binding, extent = (ir.BlockArgument(operand).arg_number for operand in op.operands)
+            op.results[0].replace_all_uses_with(op.operands[0])
+            op.erase()
+            tied.add(binding)
+            kind = block.arguments[binding].type
+            text += f"      %t{binding} = flow.dispatch.tie_shape %{binding} : {kind}{{%{extent}}}\n"
+        return tied, text
+
     def _call(self, op: ir.Operation, key: str) -> None:
+        """Calls the executable with tensors of the extents that they have, whatever the kernel takes."""
         symbol = ir.Attribute.parse(f"@{key}::@{key}")
+        workloads, arguments, *_ = ir.DenseI32ArrayAttr(op.attributes["operandSegmentSizes"])
+        operands = [_without_cast(value) for value in list(op.operands)[: workloads + arguments]]
+        casts = [_casts_of(result) for result in op.results]
         with ir.InsertionPoint(op), op.location:
             call = ir.Operation.create(
                 "flow.dispatch",
-                results=[result.type for result in op.results],
-                operands=list(op.operands),
+                results=[
+                    cast[0].results[0].type if cast else value.type
+                    for value, cast in zip(op.results, casts, strict=True)
+                ],
+                operands=operands,
                 attributes={
                     "entry_points": ir.ArrayAttr.get([symbol]),
-                    "operandSegmentSizes": op.attributes["operandSegmentSizes"],
+                    "operandSegmentSizes": ir.DenseI32ArrayAttr.get([workloads, arguments, 0, 0]),
                     "tied_operands": op.attributes["tied_operands"],
                 },
             )
-        for old, new in zip(op.results, call.results, strict=True):
-            old.replace_all_uses_with(new)
+        for old, new, cast in zip(op.results, call.results, casts, strict=True):
+            if not cast:
+                old.replace_all_uses_with(new)
+            for use in cast:
+                use.results[0].replace_all_uses_with(new)
+                use.erase()
+        sources = [value.owner.operation for value in op.operands if _without_cast(value) != value]
         op.erase()
+        for source in sources:
+            source.erase()
 
     def restore(self) -> None:
         """Puts each body back where its barrier is; the bindings may have moved, merged or got offsets meanwhile."""
@@ -128,3 +155,18 @@ def kernel_of(op: ir.Operation) -> str | None:
 
     op.walk(visit)
     return found[0] if found else None
+
+
+def _without_cast(value: ir.Value) -> ir.Value:
+    """The tensor whose extent a cast hides, or the value itself."""
+    op: ir.Operation | None = getattr(value.owner, "operation", None)
+    if op is None or op.name != "tensor.cast" or ir.ShapedType(value.type).has_static_shape:
+        return value
+    return op.operands[0]
+
+
+def _casts_of(result: ir.Value) -> list[ir.Operation]:
+    """The casts that give a dispatch's result its extent."""
+    if ir.ShapedType(result.type).has_static_shape:
+        return []
+    return [use.owner.operation for use in result.uses]

@@ -38,8 +38,8 @@ class Kernel:
         choice: its schedule.
         extents: loop extents the schedule needs.
         layers: source layers that run it.
-        flops, bytes: of one call.
-        workgroups: of one call.
+        flops, bytes: of one call; the mean where calls differ.
+        workgroups: of one call; the mean where calls differ.
     """
 
     key: str
@@ -50,6 +50,15 @@ class Kernel:
     flops: int = 0
     bytes: int = 0
     workgroups: int = 1
+
+    def add_call(self, layer: str, flops: int, moved: int, workgroups: int) -> None:
+        """Counts a call of the kernel for a layer."""
+        calls = len(self.layers)
+        self.layers.append(layer)
+        self.flops, self.bytes, self.workgroups = (
+            round((mean * calls + value) / (calls + 1))
+            for mean, value in ((self.flops, flops), (self.bytes, moved), (self.workgroups, workgroups))
+        )
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,14 @@ def packed_conv(knobs: PackedConvKnobs, extents: Mapping[str, int]) -> Transform
 
     Args:
         knobs: the tile.
-        extents: loop extents of the kernel (``h w k c y x i`` and ``stride`` along w); absent or 1: no such loop.
+        extents: loop extents of the kernel (``h w k c y x i`` and ``stride`` along w); absent or 1: no such loop, 0: as
+            many as each call says.
 
     Source: Gibson, Cano, Turner, Crowley, O'Boyle, Storkey: Optimizing Grouped Convolutions on Edge Devices, ASAP 2020,
     section IV.
     """
     script = TransformScript("packed_conv")
-    reductions = [name for name in "cyx" if extents.get(name, 1) > 1]
+    reductions = [name for name in "cyx" if extents.get(name, 1) != 1]
     ow = min(knobs.ow, extents["w"])
 
     script.comment("Rows and register tiles; the accumulator's init and the epilogue move into the tile.")
