@@ -30,6 +30,7 @@ from dlas.passes.matmul import MatmulSite
 from dlas.passes.packing import pack_weights
 from dlas.passes.plan import Choice
 from dlas.passes.planar_conv_kernels import PlanarConvKernels
+from dlas.passes.polyphase_kernels import PolyphaseKernels
 from dlas.passes.reshape import crop_columns, pad_columns
 from dlas.passes.separable_kernels import SeparableKernels
 from dlas.passes.sparse_kernels import SparseKernels
@@ -38,7 +39,13 @@ from dlas.passes.winograd_kernels import WinogradKernels
 
 
 class KernelEmitter(
-    EdgeKernels, WinogradKernels, SeparableKernels, SparseKernels, PlanarConvKernels, SparseLinearKernels
+    EdgeKernels,
+    WinogradKernels,
+    PolyphaseKernels,
+    SeparableKernels,
+    SparseKernels,
+    PlanarConvKernels,
+    SparseLinearKernels,
 ):
     """Emits dispatches at the current insertion point and keeps the record of each distinct kernel."""
 

@@ -450,6 +450,9 @@ class _Rewriter:
         if request is not None and request.schedule == "separable_conv":
             reason = "separable_conv: there is no depthwise convolution before it whose result it alone reads"
             raise ScheduleError(reason, where=f"layer {site.layer}", hint="a transform script asks for it")
+        if choice.schedule == "polyphase_conv":
+            emit_phases = self.emitter.polyphase_conv
+            return emit_phases(site.shape, site.data, site.weights, choice, layer, epilogue, results)
         if choice.knobs.get("direct"):
             data = self._padded(site, layer)
             return self.emitter.packed_conv(site.shape, data, site.weights, choice, layer, epilogue, results)

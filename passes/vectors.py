@@ -117,6 +117,25 @@ def constant_vector(value: float, vector: ir.VectorType) -> ir.Value:
     return ir.Operation.create("arith.constant", results=[vector], attributes={"value": splat_}).result
 
 
+class VectorArithmetic:
+    """:class:`dlas.passes.winograd.Arithmetic` that emits vector ops."""
+
+    def __init__(self, vector: ir.VectorType) -> None:
+        self.vector = vector
+
+    def add(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        """``x + y``."""
+        return emit("arith.addf", [x, y], self.vector)
+
+    def sub(self, x: ir.Value, y: ir.Value) -> ir.Value:
+        """``x - y``."""
+        return emit("arith.subf", [x, y], self.vector)
+
+    def fma(self, factor: float, x: ir.Value, y: ir.Value) -> ir.Value:
+        """``factor * x + y``."""
+        return emit("vector.fma", [constant_vector(factor, self.vector), x, y], self.vector)
+
+
 Body: TypeAlias = Callable[[ir.Value, list[ir.Value]], Sequence[ir.Value]]
 """The body of a loop: gets its counter and what it carries, returns what it made of that."""
 

@@ -36,6 +36,8 @@ from dlas.schedules.measured import Measurements
 from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, lane_shuffle, pad, reduce, transpose
 from dlas.schedules.planar_conv import MAX_TAPS, PlanarConvKnobs, PlanarTile, planar_tile
+from dlas.schedules.polyphase_conv import PolyphaseInputKnobs, PolyphaseKnobs, polyphase_conv, polyphase_input
+from dlas.schedules.polyphase_cost import polyphase_tile
 from dlas.schedules.requests import ask_conv, ask_matmul, ask_separable
 from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.separable_conv import SeparableConvKnobs, separable_conv
@@ -129,6 +131,16 @@ SCHEDULES: dict[str, Schedule] = {
         PlanarConvKnobs,
         lambda knobs, extents: [],
         "groups whose channels fill no block, and what is between them: lanes along flattened padded planes",
+    ),
+    "polyphase_conv": Schedule(
+        PolyphaseKnobs,
+        lambda knobs, extents: [polyphase_conv(knobs, extents)],
+        "convolutions of stride 2 with few input channels, by their phases in Winograd's domain",
+    ),
+    "polyphase_input": Schedule(
+        PolyphaseInputKnobs,
+        lambda knobs, extents: [polyphase_input(knobs, extents)],
+        "the padded input of polyphase_conv, phase by phase",
     ),
     "sparse_conv": Schedule(
         SparseConvKnobs,
@@ -226,18 +238,23 @@ class Rules:
         for choice, cycles in self._blocked_choices(shape):
             direct = bool(choice.knobs.get("direct"))
             found.append(self._implementation(shape, NCHW if direct else layout, layout, choice, cycles))
+        phases = self.polyphase(shape)
+        if not isinstance(phases, Refusal):
+            found.append(self._implementation(shape, NCHW, layout, *phases, padded=True))
         alone = self.w_lanes(shape)
         if alone is not None:
             found.append(self._implementation(shape, NCHW, NCHW, *alone))
         return found or self.unfit(shape)
 
     def _implementation(
-        self, shape: ConvShape, reads: str, writes: str, choice: Choice, cycles: float
+        self, shape: ConvShape, reads: str, writes: str, choice: Choice, cycles: float, *, padded: bool = False
     ) -> Implementation:
+        """``padded``: the kernel pads its input itself."""
         choice = replace(choice, problem=shape.problem)
         measured = self.measured.get(choice)
         kernel = cycles + costs.DISPATCH if measured is None else measured
-        return Implementation((reads,), writes, kernel + (costs.pad_cycles(shape) if reads == NCHW else 0.0), choice)
+        pad = costs.pad_cycles(shape) if reads == NCHW and not padded else 0.0
+        return Implementation((reads,), writes, kernel + pad, choice)
 
     def prefers_planes(self, shape: ConvShape) -> bool:
         """Whether a convolution's groups neither fill blocks nor divide one."""
@@ -426,6 +443,17 @@ class Rules:
         accumulators = f"{tile.t_o // self.block}x{tile.ow} accumulators of {self.block} lanes"
         reason = f"F({tile.m}x{tile.m}, 3x3), {accumulators}: estimated at {share:.0%} of packed_conv's time"
         return Choice("winograd_conv", {**knobs, "block": self.block, "merge": merge}, reason)
+
+    def polyphase(self, shape: ConvShape) -> tuple[Choice, float] | Refusal:
+        """A convolution of stride 2 by its phases in Winograd's domain, with its estimated cycles."""
+        tile = polyphase_tile(self.unit, shape, self.winograd)
+        if isinstance(tile, Refusal):
+            return tile
+        knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
+        vectors = tile.t_o // self.block
+        taps = f"{-(-shape.k_h // 2)}x{-(-shape.k_w // 2)}"
+        reason = f"F({tile.m}x{tile.m}, {taps}) of 4 phases, {vectors}x{tile.ow} accumulators of {self.block} lanes"
+        return Choice("polyphase_conv", {**knobs, "block": self.block}, reason), shape.batch * tile.cycles
 
     def w_lanes(self, shape: ConvShape) -> tuple[Choice, float] | None:
         """Vectors along the row of NCHW tensors, for groups of fewer channels than a vector."""
