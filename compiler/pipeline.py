@@ -42,9 +42,9 @@ class Options:
         parameters: where weights of at least ``parameters_threshold`` bytes go as an IREE parameter archive
             (``.irpa``); None: all weights stay in the module.
         parameters_threshold: bytes.
-        winograd: the largest output tile m of Winograd's F(m x m, 3 x 3) that 3x3 convolutions may use. 4 costs up to a
-            decimal digit (errors around 1e-6 of the largest value instead of 3e-7), 2 nothing; 0 is none. None: the
-            target's default, 4 on CPUs; GPUs have no such schedules.
+        winograd: the largest output tile m of Winograd's F(m x m, 3 x 3) that 3x3 convolutions may use, and of the same
+            for the phases of stride 2. 4 costs up to a decimal digit (errors around 1e-6 of the largest value instead
+            of 3e-7), 2 nothing; 0 is none. None: the target's default, 4 on CPUs; GPUs have no such schedules.
         measured: the JSON of an earlier ``dlas explain`` for this target: its times stand in for the estimates of the
             layout assignment where a convolution, its schedule and knobs are the same; None: estimates only.
         transform_script: a transform script, or the path of its file, that says which schedules and knobs layers get

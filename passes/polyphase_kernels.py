@@ -1,7 +1,7 @@
 """Emit convolutions of stride 2 with few input channels in Winograd's domain, by the phases of their input.
 
-A kernel of its own, ``polyphase_input``, pads the NCHW input and splits it so that the same column of neighbouring tiles
-is side by side. A workgroup has some rows of tiles, and walks each a part at a time:
+A kernel of its own, ``polyphase_input``, pads the NCHW input and splits it so that the same column of neighbouring
+tiles is side by side. A workgroup has some rows of tiles, and walks each a part at a time:
 
     for c, v:         L[a, j, t] = (B^T d)[a]                   v: parity of the rows; d: column j of tile t, lanes on t
       for u:          V[a, b, i, t] = (L B)[b]                  u: parity of the columns; i counts (c, v, u)

@@ -69,7 +69,7 @@ class Filtering:
         return _POINTS[self.alpha]
 
     def weights(self) -> np.ndarray:
-        """G in float64, ``[alpha, r]``: a filter's values at the points, over the products that the inputs leave out."""
+        """G in float64, ``[alpha, r]``: a filter's values at the points, over the products of their distances."""
         finite = self._points.finite
         rows = [[p**j / math.prod(p - q for q in finite if q != p) for j in range(self.r)] for p in finite]
         if self._points.infinity:

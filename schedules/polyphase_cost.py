@@ -34,14 +34,19 @@ class PolyphaseTile:
 
 def polyphase_tile(unit: VectorUnit, shape: ConvShape, largest: int = 4) -> PolyphaseTile | Refusal:
     """The fastest tile; ``largest`` bounds its outputs per side."""
+    tiles = polyphase_tiles(unit, shape, largest)
+    return tiles if isinstance(tiles, Refusal) else min(tiles, key=lambda tile: tile.cycles)
+
+
+def polyphase_tiles(unit: VectorUnit, shape: ConvShape, largest: int = 4) -> list[PolyphaseTile] | Refusal:
+    """All tiles that fit, or why there is none."""
     if shape.groups > 1 or shape.c_in >= unit.lanes:
         return Refusal(f"{shape.c_in} input channels in {shape.groups} groups fill a block of {unit.lanes}")
     if shape.stride != (PHASES, PHASES) or shape.dilation != (1, 1):
         return Refusal("not of stride 2x2 without dilation")
     if largest < min(SIZES):
         return Refusal("Winograd's domain is not to be used")
-    best = min(_tiles(unit, shape, largest), key=lambda tile: tile.cycles, default=None)
-    return best or Refusal(f"no transforms for a kernel of {shape.k_h}x{shape.k_w}")
+    return list(_tiles(unit, shape, largest)) or Refusal(f"no transforms for a kernel of {shape.k_h}x{shape.k_w}")
 
 
 def _tiles(unit: VectorUnit, shape: ConvShape, largest: int) -> Iterator[PolyphaseTile]:

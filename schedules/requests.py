@@ -19,6 +19,7 @@ from dlas.passes.winograd import SIZES
 from dlas.schedules import costs
 from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, winograd_tiles
 from dlas.schedules.planar_conv import MAX_TAPS, planar_tiles
+from dlas.schedules.polyphase_cost import polyphase_tiles
 from dlas.schedules.sparse_conv import SPARSE_VARIANTS
 from dlas.schedules.sparse_cost import sparse_tiles, workgroup_channels
 from dlas.schedules.sparse_linear import dense_cycles, matmul_tile, matvec_tile
@@ -180,6 +181,22 @@ def _winograd_lane_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     return rules.winograd_lane_choice(shape, m), costs.winograd_lane_cycles(rules.unit, shape, m)
 
 
+def _polyphase_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
+    found = polyphase_tiles(rules.unit, shape, rules.winograd)
+    if isinstance(found, Refusal):
+        raise _Unfit(found.reason)
+    tiles = found
+    _check(given, "block", [rules.block])
+    for name in ("m", "tiles", "t_o"):
+        if name in given:
+            _check(given, name, sorted({getattr(tile, name) for tile in tiles}), _beside(given, name))
+            tiles = [tile for tile in tiles if getattr(tile, name) == given[name]]
+    best = min(tiles, key=lambda tile: tile.cycles)
+    vectors = best.t_o // rules.block
+    _check(given, "ow", [ow for ow in range(1, best.tiles + 1) if ow == 1 or rules.unit.fits(vectors, ow)])
+    return rules.polyphase_choice(shape, replace(best, ow=given.get("ow", best.ow)))
+
+
 def _separable_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     """What the layout assignment knows of it: a pointwise convolution in blocks."""
     if shape.kind != "pointwise" or shape.stride != (1, 1) or any(shape.pads):
@@ -218,6 +235,7 @@ _CONV: dict[str, Callable[[Rules, ConvShape, Given], Found]] = {
     "planar_conv": _planar_conv,
     "winograd_conv": _winograd_conv,
     "winograd_lane_conv": _winograd_lane_conv,
+    "polyphase_conv": _polyphase_conv,
     "separable_conv": _separable_conv,
 }
 

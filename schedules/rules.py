@@ -37,7 +37,7 @@ from dlas.schedules.packed_conv import PackedConvKnobs, packed_conv
 from dlas.schedules.plain import PlainKnobs, elementwise, lane_shuffle, pad, reduce, transpose
 from dlas.schedules.planar_conv import MAX_TAPS, PlanarConvKnobs, PlanarTile, planar_tile
 from dlas.schedules.polyphase_conv import PolyphaseInputKnobs, PolyphaseKnobs, polyphase_conv, polyphase_input
-from dlas.schedules.polyphase_cost import polyphase_tile
+from dlas.schedules.polyphase_cost import PolyphaseTile, polyphase_tile
 from dlas.schedules.requests import ask_conv, ask_matmul, ask_separable
 from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.separable_conv import SeparableConvKnobs, separable_conv
@@ -209,7 +209,7 @@ class Rules:
 
     Args:
         unit: what the target's cores have.
-        winograd: the largest output tile m of F(m x m, 3 x 3) to use: 4, 2 (as exact as the sums), or 0: none.
+        winograd: the largest output tile m of Winograd's domain to use: 4, 2 (as exact as the sums), or 0: none.
         measured: times that stand in for estimates.
         cores: of the target; any number of them up to all may share a kernel's workgroups.
         model: bytes of the model's weights, which may stay in a cache from one inference to the next.
@@ -319,6 +319,8 @@ class Rules:
         if choice.schedule == "planar_conv":
             return self._planar_implementation(shape, choice, cycles)
         layout = blocked(self.block)
+        if choice.schedule == "polyphase_conv":
+            return self._implementation(shape, NCHW, layout, choice, cycles, padded=True)
         writes = NCHW if choice.schedule == "w_lanes" else layout
         reads = NCHW if writes == NCHW or choice.knobs.get("direct") else layout
         return self._implementation(shape, reads, writes, choice, cycles)
@@ -407,7 +409,12 @@ class Rules:
         reason = f"T_O={t_o}, {t_o // self.block}x{knobs['ow']} accumulators of {self.block} lanes"
         if merge > 1:
             reason += f", {merge} groups of {shape.c_per_group} channels merged"
-        return reason + (", input read in NCHW" if knobs.get("direct") else "")
+        if knobs.get("direct"):
+            reason += ", input read in NCHW"
+            phases = self.polyphase(shape)
+            if shape.stride[1] > 1 and isinstance(phases, Refusal):
+                reason += f" (not polyphase_conv: {phases.reason})"
+        return reason
 
     def _winograd(self, shape: ConvShape, merge: int) -> tuple[Choice, float] | None:
         """F(m x m, 3 x 3) where it is estimated to be faster than the sums themselves."""
@@ -447,8 +454,10 @@ class Rules:
     def polyphase(self, shape: ConvShape) -> tuple[Choice, float] | Refusal:
         """A convolution of stride 2 by its phases in Winograd's domain, with its estimated cycles."""
         tile = polyphase_tile(self.unit, shape, self.winograd)
-        if isinstance(tile, Refusal):
-            return tile
+        return tile if isinstance(tile, Refusal) else self.polyphase_choice(shape, tile)
+
+    def polyphase_choice(self, shape: ConvShape, tile: PolyphaseTile) -> tuple[Choice, float]:
+        """``polyphase_conv`` with the knobs of a tile, and its estimated cycles for all images."""
         knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
         vectors = tile.t_o // self.block
         taps = f"{-(-shape.k_h // 2)}x{-(-shape.k_w // 2)}"

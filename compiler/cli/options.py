@@ -33,7 +33,7 @@ Winograd: TypeAlias = Annotated[
     typer.Option(
         "--winograd",
         metavar="M",
-        help="Largest output tile of Winograd's domain for 3x3 convolutions: 4 (CPUs' default), 2, 0: none.",
+        help="Largest output tile of Winograd's domain, for 3x3 and stems: 4 (CPUs' default), 2, 0: none.",
         show_default=False,
     ),
 ]

@@ -154,6 +154,21 @@ def test_copies_move_whole_vectors(tmp_path: Path) -> None:
         assert not re.search(r"vmovss\s+-?\d*\(", assembly[record.name]), f"{kind}: a scalar is loaded"
 
 
+@pytest.mark.parametrize("target", ["x86_64-v3", "x86_64-v4", "aarch64"])
+def test_a_stem_by_phases(target: str, tmp_path: Path) -> None:
+    """Products and transforms of whole vectors, and the input transposed by shuffles."""
+    torch.manual_seed(0)
+    stem = nn.Sequential(nn.Conv2d(3, 32, 7, stride=2, padding=3), nn.ReLU())
+    options = dlas.Options(iree_flags=(f"--iree-hal-dump-executable-intermediates-to={tmp_path}",))
+    artifact = dlas.compile(stem.eval(), (torch.randn(1, 3, 70, 75),), target=target, options=options)
+    assembly, machine = functions(tmp_path), MACHINES[target]
+    kernels = {record.schedule: assembly[record.name] for record in artifact.kernels}
+    assert len(re.findall(machine.vector_fma, kernels["polyphase_conv"])) >= 12 * 8
+    assert re.search(machine.shuffle, kernels["polyphase_input"])
+    for schedule in ("polyphase_conv", "polyphase_input"):
+        assert not re.search(machine.scalar_fma, kernels[schedule]), schedule
+
+
 @pytest.mark.parametrize(("target", "register"), [("x86_64-v3", "ymm"), ("x86_64-v4", "zmm")])
 def test_sparse_variants_multiply_from_memory(
     target: str, register: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

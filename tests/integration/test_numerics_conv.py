@@ -385,6 +385,54 @@ def test_winograd_input_transformed_once(groups: int, height: int, width: int, c
     assert (schedules["winograd_input"].workgroups > 1) == (cores > 1)
 
 
+@pytest.mark.parametrize(("m", "tolerance"), [(2, 2e-6), (4, 2e-5)])
+def test_polyphase(
+    m: int, tolerance: float, agrees_with_float64, schedules_of, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stems of stride 2: kernels of 5 to 7, odd and even images, any padding, a partial block of channels, batch 2."""
+    rule = Rules.polyphase
+    monkeypatch.setattr(Rules, "polyphase", lambda self, shape: (rule(self, shape)[0], 0.0))  # small as they are
+    torch.manual_seed(m)
+    stems = {
+        "seven": (nn.Conv2d(3, 16, 7, stride=2, padding=3), (2, 3, 37, 53)),
+        "valid": (nn.Conv2d(3, 64, 7, stride=2), (1, 3, 31, 22)),
+        "five": (nn.Conv2d(3, 24, 5, stride=2, padding=(1, 2)), (1, 3, 34, 40)),
+        "six": (nn.Conv2d(4, 20, 6, stride=2, padding=2), (1, 4, 28, 29)),
+        "five_by_seven": (nn.Conv2d(2, 32, (5, 7), stride=2, padding=(0, 3)), (1, 2, 23, 60)),
+    }
+
+    class Stems(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name, (conv, _) in stems.items():
+                self.add_module(name, conv)
+            self.norm = nn.BatchNorm2d(16)
+            self.norm.running_mean.normal_()
+            self.norm.running_var.uniform_(0.5, 2)
+            self.pool = nn.MaxPool2d(3, 2, 1)
+
+        def forward(self, first: torch.Tensor, *rest: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            layers = [getattr(self, name) for name in stems]
+            found = [F.relu(layer(x)) for layer, x in zip(layers[1:], rest, strict=True)]
+            return (self.pool(F.relu(self.norm(layers[0](first)))), *found)
+
+    inputs = [torch.randn(shape) for _, shape in stems.values()]
+    compilation = agrees_with_float64(Stems().eval(), inputs, tolerance=tolerance, winograd=m)
+    schedules = {layer: name for layer, name in schedules_of(compilation).items() if layer in stems}
+    assert schedules == dict.fromkeys(stems, "polyphase_conv")
+    assert {kernel.knobs["m"] for kernel in compilation.artifact.kernels if "m" in kernel.knobs} == {m}
+
+
+def test_polyphase_in_bands(agrees_with_float64) -> None:
+    """Rows of tiles dealt out to several cores, the last of them short, write the halo that the next layer reads."""
+    torch.manual_seed(5)
+    network = nn.Sequential(nn.Conv2d(3, 64, 7, stride=2, padding=3), nn.ReLU(), nn.Conv2d(64, 16, 3, padding=1))
+    target = replace(load_target("x86_64-v3"), cores=3)
+    compilation = agrees_with_float64(network.eval(), [torch.randn(2, 3, 77, 90)], target=target)
+    kernels = {kernel.schedule: kernel for kernel in compilation.artifact.kernels}
+    assert kernels["polyphase_conv"].workgroups > 2
+
+
 class Separable(nn.Module):
     """Depthwise and pointwise convolutions, with elementwise ops behind both."""
 

@@ -121,6 +121,7 @@ def test_what_was_chosen_is_a_script_that_asks_for_it(
 
 
 ASKED: dict[str, dict[str, int | str]] = {
+    "stem": {"schedule": "polyphase_conv", "m": 4, "ow": 1},
     "plain": {"schedule": "winograd_conv", "m": 2, "staged": 0},
     "small": {"schedule": "packed_conv", "ow": 3},
     "depthwise": {"schedule": "lane_conv", "ow": 5},
@@ -188,6 +189,8 @@ CONV, WINOGRAD, PACKED = ({"schedule": name} for name in ("sparse_conv", "winogr
         ("plain", CONV, "layer plain: sparse_conv: the weights are dense"),
         ("plain", {**WINOGRAD, "m": 3}, "winograd_conv: m=3 does not fit: it may be 2, 4"),
         ("plain", {**WINOGRAD, "m": 4, "rows": 99}, "winograd_conv: rows=99 does not fit beside m=4: it may be 1"),
+        ("stem", {"schedule": "polyphase_conv", "m": 2}, "polyphase_conv: m=2 does not fit: it may be 4"),
+        ("plain", {"schedule": "polyphase_conv"}, "polyphase_conv: 32 input channels in 1 groups fill a block"),
         ("plain", {**PACKED, "ow": 400}, "packed_conv: ow=400 does not fit: it may be 1 to 15"),
         ("plain", {**PACKED, "variant": "tile"}, "packed_conv: has no variants (found variant = 'tile')"),
         ("plain", {"schedule": "lane_conv"}, "lane_conv: groups of 32 to 32 channels are not equal parts of a block"),
