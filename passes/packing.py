@@ -67,8 +67,15 @@ def pack_winograd_weights(
 
 
 def pack_winograd_lanes(weights: np.ndarray, block: int, m: int) -> np.ndarray:
-    """Weights ``[C, C_PG, 3, 3]``, transformed, to ``[C/block, (m + 2)^2, C_PG, block]``; the last block is padded."""
-    points = transform_weights(weights, m).astype(np.float32)
-    padded = np.pad(points, ((0, -len(points) % block), (0, 0), (0, 0), (0, 0)))
-    split = padded.reshape(-1, block, weights.shape[1], (m + 2) ** 2)
+    """Weights ``[C, C_PG, 3, 3]``, transformed, to ``[C/block, (m + 2)^2, C_PG, block]``; the last block is padded.
+
+    C_PG is a power of two: step ``s`` has, for lane ``o``, the weight of channel ``o xor s`` of its group. The first
+    step then needs no shuffle, as each lane is multiplied where it is.
+    """
+    points = transform_weights(weights, m).astype(np.float32).reshape(*weights.shape[:2], (m + 2) ** 2)
+    channels, per_group = weights.shape[:2]
+    steps = (np.arange(channels)[:, None] % per_group) ^ np.arange(per_group)
+    points = np.take_along_axis(points, steps[..., None], axis=1)
+    padded = np.pad(points, ((0, -channels % block), (0, 0), (0, 0)))
+    split = padded.reshape(-1, block, per_group, (m + 2) ** 2)
     return np.ascontiguousarray(split.transpose(0, 3, 2, 1))

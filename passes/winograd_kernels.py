@@ -367,17 +367,12 @@ class _LaneNest(_Tiles):
         return [*outs, lines, sums]
 
     def _product(self, value: ir.Value, wt: ir.Value, point: ir.Value, index: v.Indices) -> ir.Value:
-        """Over the channels i of each lane's group: ``sum of value[group(lane)*C_PG + i] * U[point, i, lane]``."""
-        per_group = self.shape.c_per_group
-        total: ir.Value | None = None
-        for i in range(per_group):
-            lanes = v.shuffle(value, [lane // per_group * per_group + i for lane in range(self.block)])
-            weights = self.read(wt, [point, i, 0], index)
-            if total is None:
-                total = v.emit("arith.mulf", [lanes, weights], self.vector)
-            else:
-                total = v.mark(v.emit("vector.fma", [lanes, weights, total], self.vector), "root")
-        assert total is not None
+        """Over the channels of each lane's group, by steps s: ``sum of value[lane xor s] * U[point, s, lane]``."""
+        total = v.emit("arith.mulf", [value, self.read(wt, [point, 0, 0], index)], self.vector)
+        for step in range(1, self.shape.c_per_group):
+            lanes = v.shuffle(value, [lane ^ step for lane in range(self.block)])
+            fma = v.emit("vector.fma", [lanes, self.read(wt, [point, step, 0], index), total], self.vector)
+            total = v.mark(fma, "root")
         return total
 
 
