@@ -66,16 +66,22 @@ def pack_winograd_weights(
     return np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])
 
 
+NEAR = 4
+"""Lanes within which a shuffle is one cheap operation: f32 lanes of 128 bits."""
+
+
 def pack_winograd_lanes(weights: np.ndarray, block: int, m: int) -> np.ndarray:
     """Weights ``[C, C_PG, 3, 3]``, transformed, to ``[C/block, (m + 2)^2, C_PG, block]``; the last block is padded.
 
-    C_PG is a power of two: step ``s`` has, for lane ``o``, the weight of channel ``o xor s`` of its group. The first
-    step then needs no shuffle, as each lane is multiplied where it is.
+    C_PG is a power of two. Step ``far + near``, near below ``NEAR``, has in lane ``l`` the weight of channel ``l xor
+    near`` for output channel ``l xor far``: the first step of each ``far`` needs no shuffle of the input, the others
+    one among ``NEAR`` lanes, and only sums cross over to lane ``l xor far``.
     """
-    points = transform_weights(weights, m).astype(np.float32).reshape(*weights.shape[:2], (m + 2) ** 2)
     channels, per_group = weights.shape[:2]
-    steps = (np.arange(channels)[:, None] % per_group) ^ np.arange(per_group)
-    points = np.take_along_axis(points, steps[..., None], axis=1)
+    points = transform_weights(weights, m).astype(np.float32).reshape(channels, per_group, (m + 2) ** 2)
+    lane, step = np.arange(channels)[:, None], np.arange(per_group)[None, :]
+    near, far = step % NEAR, step - step % NEAR
+    points = points[lane ^ far, (lane ^ near) % per_group]
     padded = np.pad(points, ((0, -channels % block), (0, 0), (0, 0)))
     split = padded.reshape(-1, block, per_group, (m + 2) ** 2)
     return np.ascontiguousarray(split.transpose(0, 3, 2, 1))

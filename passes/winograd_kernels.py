@@ -41,7 +41,7 @@ from dlas.passes.kernel_frame import (
     multiply_add,
     tensor_bytes,
 )
-from dlas.passes.packing import pack_winograd_lanes, pack_winograd_weights
+from dlas.passes.packing import NEAR, pack_winograd_lanes, pack_winograd_weights
 from dlas.passes.plan import Choice
 from dlas.passes.winograd import input_1d, output_1d, side_by_side, spread_tiles
 
@@ -154,9 +154,9 @@ class WinogradKernels(KernelFrame):
         epilogue: Epilogue,
         results: Sequence[ResultSpec],
     ) -> list[Blocked]:
-        """The same for groups that divide a block: lanes read the channels of their group by shuffles.
+        """The same for groups that divide a block, or are one: lanes read the channels of their group by shuffles.
 
-        Weights are transformed and packed to ``[C/B, (m + 2)^2, C_PG, B]``.
+        Weights are transformed and packed to ``[C/B, (m + 2)^2, C_PG, B]``; see :func:`pack_winograd_lanes`.
         """
         block, per_group = self.block, shape.c_per_group
         filter_ = make_constant(pack_winograd_lanes(weights, block, choice.knobs["m"]), self.element)
@@ -367,13 +367,25 @@ class _LaneNest(_Tiles):
         return [*outs, lines, sums]
 
     def _product(self, value: ir.Value, wt: ir.Value, point: ir.Value, index: v.Indices) -> ir.Value:
-        """Over the channels of each lane's group, by steps s: ``sum of value[lane xor s] * U[point, s, lane]``."""
-        total = v.emit("arith.mulf", [value, self.read(wt, [point, 0, 0], index)], self.vector)
-        for step in range(1, self.shape.c_per_group):
-            lanes = v.shuffle(value, [lane ^ step for lane in range(self.block)])
-            fma = v.emit("vector.fma", [lanes, self.read(wt, [point, step, 0], index), total], self.vector)
-            total = v.mark(fma, "root")
+        """Over the channels of each lane's group; see :func:`dlas.passes.packing.pack_winograd_lanes`.
+
+        ``sum of S[far][lane xor far]`` of ``S[far][lane] = sum of value[lane xor near] * U[point, far + near, lane]``.
+        """
+        per_group = self.shape.c_per_group
+        values = [self._across(value, near) for near in range(min(per_group, NEAR))]
+        total: ir.Value | None = None
+        for far in range(0, per_group, NEAR):
+            part = v.emit("arith.mulf", [value, self.read(wt, [point, far, 0], index)], self.vector)
+            for near, lanes in list(enumerate(values))[1:]:
+                weights = self.read(wt, [point, far + near, 0], index)
+                part = v.mark(v.emit("vector.fma", [lanes, weights, part], self.vector), "root")
+            total = part if total is None else v.emit("arith.addf", [total, self._across(part, far)], self.vector)
+        assert total is not None
         return total
+
+    def _across(self, value: ir.Value, distance: int) -> ir.Value:
+        """In each lane what ``value`` has in lane ``lane xor distance``."""
+        return v.shuffle(value, [lane ^ distance for lane in range(self.block)]) if distance else value
 
 
 @dataclass
@@ -460,7 +472,9 @@ class _Nest(_Tiles):
         return v.loop(self.k_tiles, [*outs, *scratch], channels)
 
     def _zeros(self, products: ir.Value) -> ir.Value:
-        return d.fill(d.float_constant(0.0, self.frame.element), products, "init")
+        # Not linalg.fill: a generic op's unit dimensions are dropped as the product's, and its zeros stay in registers.
+        zero, role = d.float_constant(0.0, self.frame.element), {"dlas.role": ir.StringAttr.get("init")}
+        return d.generic([], [products], [d.affine_map(4, dims(0, 1, 2, 3))], "pppp", lambda _: [zero], role)[0]
 
     def _multiply(
         self, data: ir.Value, wt: ir.Value, products: ir.Value, number: ir.Value, depth: ir.Value

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dlas.passes.conv import ConvShape
+from dlas.passes.packing import NEAR
 from dlas.passes.winograd import SIZES, accesses, operations
 
 # Loads also take issue slots of the FMAs: cycles per load (7-column layers: 2x4+3 beats 1x7 by 11-20%).
@@ -187,8 +188,12 @@ def tile_operations(m: int) -> tuple[int, int]:
 
 
 def lane_tile_operations(m: int, per_group: int) -> float:
-    """What a tile takes where products are in the loops of the transforms, whose loads and stores they hide in part."""
-    return 0.6 * sum(tile_operations(m)) + 1.5 * per_group * (m + 2) ** 2
+    """What a tile takes where products are in the loops of the transforms, whose loads and stores they hide in part.
+
+    A shuffle counts half; sums that cross over (:func:`dlas.passes.packing.pack_winograd_lanes`) are added, too.
+    """
+    near, far = min(per_group, NEAR) - 1, -(-per_group // NEAR) - 1
+    return 0.6 * sum(tile_operations(m)) + (per_group + far + 0.5 * (near + far)) * (m + 2) ** 2
 
 
 def winograd_tiles(

@@ -418,15 +418,17 @@ class Rules:
 
     def _winograd(self, shape: ConvShape, merge: int) -> tuple[Choice, float] | None:
         """F(m x m, 3 x 3) where it is estimated to be faster than the sums themselves."""
+        found: list[tuple[Choice, float]] = []
         if self.takes_winograd_lanes(shape):
             m = winograd_lane_tile(self.unit, shape, self.winograd)
-            if m is None:
-                return None
-            return self.winograd_lane_choice(shape, m), costs.winograd_lane_cycles(self.unit, shape, m)
-        if merge > 1 or not self.takes_winograd(shape):
-            return None
-        tile = winograd_tile(self.unit, shape, self.winograd, merge, self.model)
-        return None if tile is None else (self.winograd_choice(shape, tile, merge), shape.batch * tile.cycles)
+            if m is not None:
+                cycles = costs.winograd_lane_cycles(self.unit, shape, m)
+                found.append((self.winograd_lane_choice(shape, m), cycles))
+        if merge == 1 and self.takes_winograd(shape):
+            tile = winograd_tile(self.unit, shape, self.winograd, merge, self.model)
+            if tile is not None:
+                found.append((self.winograd_choice(shape, tile, merge), shape.batch * tile.cycles))
+        return min(found, key=lambda choice: choice[1], default=None)
 
     def takes_winograd(self, shape: ConvShape) -> bool:
         """Whether ``winograd_conv`` can compute a convolution."""
@@ -435,7 +437,7 @@ class Rules:
     def takes_winograd_lanes(self, shape: ConvShape) -> bool:
         """Whether ``winograd_lane_conv`` can compute a convolution."""
         per_group = shape.c_per_group
-        small = 1 < per_group == shape.k_per_group < self.block and self.block % per_group == 0
+        small = 1 < per_group == shape.k_per_group <= self.block and self.block % per_group == 0
         return _is_plain_3x3(shape) and small
 
     def winograd_lane_choice(self, shape: ConvShape, m: int) -> Choice:

@@ -372,6 +372,22 @@ def test_winograd(m: int, tolerance: float, agrees_with_float64, schedules_of) -
     assert edges == ["pack", "unpack"], "the halo of whole tiles is written by the producer"
 
 
+@pytest.mark.parametrize(("per_group", "m", "tolerance"), [(4, 4, 2e-5), (8, 4, 2e-5), (8, 2, 2e-6)])
+def test_winograd_by_lanes(per_group: int, m: int, tolerance: float, agrees_with_float64, schedules_of) -> None:
+    """Groups of half a block and of a whole one, whose sums cross its halves."""
+    torch.manual_seed(per_group + m)
+    network = nn.Sequential(
+        nn.Conv2d(24, 24, 3, padding=1, groups=24 // per_group),
+        nn.ReLU(),
+        nn.Conv2d(24, 24, 3, padding=1, groups=24 // per_group, bias=False),
+        nn.Hardswish(),
+        nn.Conv2d(24, 40, 1),
+    )
+    compilation = agrees_with_float64(network.eval(), [torch.randn(2, 24, 18, 21)], tolerance=tolerance, winograd=m)
+    grouped = [kernel for kernel in compilation.artifact.kernels if kernel.kind == "grouped"]
+    assert [(kernel.schedule, kernel.knobs["m"]) for kernel in grouped] == [("winograd_lane_conv", m)] * 2
+
+
 @pytest.mark.parametrize(("groups", "height", "width", "cores"), [(1, 13, 14, 1), (2, 11, 14, 3)])
 def test_winograd_input_transformed_once(groups: int, height: int, width: int, cores: int, agrees_with_float64) -> None:
     """Tiles over both edges, batch 2, one workgroup or several."""

@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays  # noqa: E402
 
 from dlas.errors import ScheduleError  # noqa: E402
 from dlas.passes.conv import ConvShape  # noqa: E402
-from dlas.passes.packing import merge_groups, pack_winograd_lanes, pack_winograd_weights  # noqa: E402
+from dlas.passes.packing import NEAR, merge_groups, pack_winograd_lanes, pack_winograd_weights  # noqa: E402
 from dlas.passes.winograd import (  # noqa: E402
     SIZES,
     input_1d,
@@ -195,15 +195,27 @@ def test_a_part_that_does_not_divide(extents: dict[str, int], message: str) -> N
         winograd_conv(knobs, {"rows": 2, "columns": 4, "depths": 1, **extents})
 
 
-@pytest.mark.parametrize("channels", [16, 12])
-def test_lane_weights_are_those_of_each_lane(channels: int) -> None:
-    weights = np.random.default_rng(1).normal(size=(channels, 4, 3, 3)).astype(np.float32)
-    packed = pack_winograd_lanes(weights, 8, 4)
-    assert packed.shape == (2, 36, 4, 8)
-    expected = transform_weights(weights, 4).reshape(channels, 4, 36)
-    for channel in range(16):
-        lane = packed[channel // 8, :, :, channel % 8].T
-        np.testing.assert_allclose(lane, expected[channel] if channel < channels else 0, rtol=1e-6, atol=1e-6)
+@pytest.mark.parametrize(
+    ("channels", "per_group", "block"), [(16, 4, 8), (12, 4, 8), (16, 2, 8), (16, 8, 8), (32, 16, 16), (8, 4, 4)]
+)
+def test_lane_weights_are_met_by_near_lanes_and_sums_cross_over(channels: int, per_group: int, block: int) -> None:
+    rng = np.random.default_rng(channels + per_group)
+    weights = rng.normal(size=(channels, per_group, 3, 3)).astype(np.float32)
+    packed = pack_winograd_lanes(weights, block, 4)
+    blocks = -(-channels // block)
+    assert packed.shape == (blocks, 36, per_group, block)
+    x = np.zeros((blocks * block, 36))
+    x[:channels] = rng.normal(size=(channels, 36))
+    lanes = np.arange(block)
+    found = np.zeros_like(x)
+    for b, step in np.ndindex(blocks, per_group):
+        near, far = step % NEAR, step - step % NEAR
+        values = x[b * block + (lanes ^ near)] * packed[b, :, step].T
+        found[b * block + (lanes ^ far)] += values
+    points = transform_weights(weights, 4).reshape(channels, per_group, 36)
+    groups = x[:channels].reshape(-1, per_group, 36).repeat(per_group, axis=0)
+    np.testing.assert_allclose(found[:channels], (groups * points).sum(1), rtol=1e-5, atol=1e-5)
+    assert not found[channels:].any()
 
 
 def test_lanes_leave_the_domain_where_transforms_cost_more_than_they_save() -> None:
@@ -212,6 +224,7 @@ def test_lanes_leave_the_domain_where_transforms_cost_more_than_they_save() -> N
         return winograd_lane_tile(VectorUnit(8, 16), shape, largest)
 
     assert tile(4, 32) == 4
+    assert tile(8, 32) == 4
     assert tile(2, 32) is None
     assert tile(4, 5) is None, "two rows of tiles for one row and a bit"
     assert tile(4, 32, largest=0) is None

@@ -1,5 +1,6 @@
 // winograd_lane_conv: a row of tiles of a channel block is transformed along columns, then, row by row of each tile,
-// along rows, multiplied lane by lane (a shuffle per channel of the group) and transformed back; then along columns.
+// along rows, multiplied lane by lane (a shuffle per further channel of the group) and transformed back; then along
+// columns.
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 grouped | FileCheck %s
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 grouped winograd=0 | FileCheck %s --check-prefix=NONE
 
@@ -10,11 +11,14 @@
 // CHECK: scf.for %{{.*}} = %c0 to %c4 step %c1 {{.*}} -> (tensor<6x16x8xf32>)
 // CHECK: scf.for %{{.*}} = %c0 to %c6 step %c1 {{.*}} -> (tensor<6x16x8xf32>)
 // CHECK-COUNT-6: vector.transfer_read {{.*}} tensor<1x6x18x8xf32>, vector<8xf32>
-// Six points x 4 channels, the first of each without a sum.
-// CHECK: vector.shuffle %{{.*}}, %{{.*}} [0, 0, 0, 0, 4, 4, 4, 4]
-// CHECK: arith.mulf
-// CHECK: vector.shuffle %{{.*}}, %{{.*}} [1, 1, 1, 1, 5, 5, 5, 5]
-// CHECK: vector.fma
+// Six points x 4 channels, the first of each without a sum, and where it is.
+// CHECK: %[[NEXT:.*]] = vector.shuffle %[[X:[0-9]+]], %{{.*}} [1, 0, 3, 2, 5, 4, 7, 6]
+// CHECK: %[[PAIR:.*]] = vector.shuffle %[[X]], %{{.*}} [2, 3, 0, 1, 6, 7, 4, 5]
+// CHECK: %[[LAST:.*]] = vector.shuffle %[[X]], %{{.*}} [3, 2, 1, 0, 7, 6, 5, 4]
+// CHECK: %[[S0:.*]] = arith.mulf %[[X]], %{{.*}}
+// CHECK: %[[S1:.*]] = vector.fma %[[NEXT]], %{{.*}}, %[[S0]]
+// CHECK: %[[S2:.*]] = vector.fma %[[PAIR]], %{{.*}}, %[[S1]]
+// CHECK: vector.fma %[[LAST]], %{{.*}}, %[[S2]]
 // CHECK-COUNT-4: vector.transfer_write {{.*}} tensor<6x16x8xf32>
 // CHECK: scf.for %{{.*}} = %c0 to %c16 step %c1 {{.*}} -> (tensor<1x16x16x8xf32>)
 // CHECK-COUNT-4: vector.transfer_write {{.*}} tensor<1x16x16x8xf32>
