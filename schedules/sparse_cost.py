@@ -1,7 +1,7 @@
 """The cost model of :mod:`dlas.schedules.sparse_conv`: cycles, and the variant and knobs with the fewest of them.
 
 What a core has (lanes, loads, FMAs, caches) is the target's. The constants were fitted to layers of 64 to 1024
-channels, 1x1 and 3x3, at 7 to 56 columns, with 80 and 90% zeros (AVX2, 32 KB level 1). Fewer output channels of a
+channels, 1x1 and 3x3, at 7 to 56 columns, with 90% zeros (AVX2, 32 KB level 1). Fewer output channels of a
 workgroup than there can be were rarely faster there, and by few percent.
 """
 
@@ -20,21 +20,22 @@ from dlas.schedules.sparse_conv import VARIANTS
 LINE = 16
 """Elements of a cache line."""
 
-# Per non-zero: the loads of its offset and value, and the loop. Per output channel and chunk: the loop; between
-# chunks: each vector of sums that is kept.
-_NONZERO, _ROW, _KEEP = 2.1, 5.0, 2.7
+# Loads of a non-zero's offset and value, and what a vector that straddles two lines costs in further loads. Cycles per
+# non-zero, besides, and per output channel and chunk, of their loops; between chunks: each vector of sums that is kept.
+_LOADS, _SPLIT = 2, 1.8
+_NONZERO, _ROW, _KEEP = 0.6, 5.3, 3.7
 # Per line from level 2 that a non-zero reads, and per line that a workgroup reads for the first time.
-_LINE_FROM_L2, _LINE_FIRST = 2.1, 6.0
+_LINE_FROM_L2, _LINE_FIRST = 1.9, 4.8
 # A chunk's panel of pixels, in sizes of level 1: up to which all of it stays from one output channel to the next, and
 # from which nothing does.
+_KEPT, _NOT_KEPT = 0.22, 2.55
+# The same for dense kernels on planes.
 KEPT, NOT_KEPT = 0.44, 2.15
 # Per vector that is copied into the panel of *pack*.
-_FILL = 2.0
-# Bytes of offsets and values, and of the input and the result, per cycle.
-_WEIGHTS, _STREAMED = 12.0, 12.0
+_FILL = 1.2
+# Bytes per cycle: of offsets and values, of the input and the result, and of what is copied into tiles.
+_WEIGHTS, _STREAMED, _COPIED = 12.0, 12.0, 8.4
 _MOST_ROWS = 128
-# Copies of the whole input must be worth more than the estimate is exact.
-_COPY_MARGIN = 1.05
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def _tiles(
     per_group, taps, lanes = shape.c_per_group, shape.k_h * shape.k_w, unit.lanes
     streamed = 4 * (shape.c_in * shape.in_h * shape.in_w + shape.c_out * shape.out_h * shape.out_w) / _STREAMED
     most = max(1, unit.registers * 7 // 8)
-    for accumulators in [given["accumulators"]] if "accumulators" in given else sorted({most, max(1, most // 2)}):
+    sizes = sorted({most, max(1, most // 2), max(1, most * 3 // 8)})
+    for accumulators in [given["accumulators"]] if "accumulators" in given else sizes:
         register = RegisterTile.of(pixels, lanes, accumulators)
         vectors, tiles = register.vectors, register.count
         width = vectors * lanes
@@ -137,9 +139,9 @@ def _tiles(
             split = straddling(lanes, shape.out_h * shape.out_w)
         if variant == "tile":
             moved = shape.batch * shape.c_in * 4 * (shape.in_h * shape.in_w + tiles * reach)
-            copies += (DISPATCH + moved / _STREAMED) / shape.batch
-        loads = vectors * (1 + (0.0 if variant == "pack" else split)) / unit.loads
-        multiply = max(vectors / unit.fma_units, loads, unit.fma_latency) + _NONZERO
+            copies += (DISPATCH + moved / _COPIED) / shape.batch
+        loads = vectors * (1 + (0.0 if variant == "pack" else _SPLIT * split)) + _LOADS
+        multiply = max(vectors / unit.fma_units, loads / unit.loads, unit.fma_latency) + _NONZERO
         lines = width / LINE
         # Elements that a channel of the chunk has in the panel, and those that a workgroup copies into it.
         held = taps * width if variant == "pack" else reach * (shape.k_w if variant == "shift" else 1)
@@ -148,12 +150,11 @@ def _tiles(
         for channels, k_w in _blocks(shape, variant, 4 * width, 4 * held, given):
             chunks = -(-per_group // channels)
             panel = 4 * channels * held / (1024 * unit.l1_kb)
-            missed = min(1.0, max(0.0, panel - KEPT) / (NOT_KEPT - KEPT))
+            missed = min(1.0, max(0.0, panel - _KEPT) / (_NOT_KEPT - _KEPT))
             rows = shape.c_out * (chunks * _ROW + (chunks - 1) * vectors * _KEEP)
             cycles = nonzeros * (multiply + missed * lines * _LINE_FROM_L2) + rows
             cycles = tiles * (cycles + shape.c_out / k_w * (first + fill)) + 8 * nonzeros / _WEIGHTS
-            total = (cycles + streamed + copies) * (_COPY_MARGIN if variant in ("shift", "tile") else 1.0)
-            yield SparseTile(accumulators, channels, k_w, variant, total)
+            yield SparseTile(accumulators, channels, k_w, variant, cycles + streamed + copies)
 
 
 def _blocks(
