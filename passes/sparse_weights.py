@@ -94,11 +94,12 @@ class TypeSparseWeights(Pass):
     """See the module's docstring.
 
     Attributes:
-        share: of non-zeros, up to which weights are typed; by default all that have a zero.
+        share: of non-zeros, up to which weights are typed. By default zeros that are there by chance make none sparse:
+            large weights of seeded models have some.
         algorithm: one of :data:`ALGORITHMS`.
     """
 
-    share: float = 1.0
+    share: float = 0.999
     algorithm: str = "any"
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from torch import nn  # noqa: E402
 
 import dlas  # noqa: E402
 from dlas.compiler.explain import explain  # noqa: E402
+from dlas.compiler.pipeline import Options, compile_model  # noqa: E402
 from dlas.passes.layout_assignment import NCHW, Implementation  # noqa: E402
 from dlas.passes.plan import Refusal  # noqa: E402
 from dlas.passes.sparse_linear import GATHER_GROUP, compress_rows, packed_words  # noqa: E402
@@ -229,3 +230,13 @@ def test_the_estimates_fall_with_the_weights() -> None:
 def test_few_zeros_are_refused() -> None:
     refusal = Rules(VectorUnit()).matmul_ways(1, 100, 100, 7100)
     assert isinstance(refusal, Refusal) and refusal.reason == "71% of the weights are not zero"
+
+
+@pytest.mark.parametrize(("zeros", "typed"), [(1, False), (400, True)])
+def test_a_zero_by_chance_makes_no_weights_sparse(zeros: int, typed: bool) -> None:
+    layer = nn.Linear(64, 64).eval()
+    with torch.no_grad():
+        layer.weight.flatten()[:zeros] = 0.0
+    compilation = compile_model(layer, (torch.randn(3, 64),), "x86_64", Options(stop_after="canonicalise"))
+    assert compilation.imported is not None
+    assert ("sparse_tensor" in str(compilation.imported.parse())) is typed
