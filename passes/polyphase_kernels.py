@@ -39,7 +39,6 @@ from dlas.passes.kernel_frame import (
 )
 from dlas.passes.plan import Choice
 from dlas.passes.polyphase import PHASES, Polyphase
-from dlas.passes.sparse_linear_kernels import transpose
 
 _EQUAL = 0  # arith's integer comparison
 
@@ -198,7 +197,7 @@ class _Split:
                     v.affine((d0 * self.block + t) * self.step + part, number) for t in range(self.block)
                 ]  # of the same part of so many tiles
                 lines = [v.read(line, [column], self.vector, padding, index) for column in columns]
-                for j, value in enumerate(transpose(lines)[: self.step - part], part):
+                for j, value in enumerate(v.transpose(lines)[: self.step - part], part):
                     written = v.write(value, written, [y, j, first], index)
             return [v.mark(written, "transform")]
 

@@ -162,7 +162,7 @@ class SparseLinearKernels(KernelFrame):
                             else v.constant_vector(0.0, vector)
                             for lane in range(self.block)
                         ]
-                        for lane, line in enumerate(transpose(lines), part):
+                        for lane, line in enumerate(v.transpose(lines), part):
                             out = v.mark(v.write(line, out, [v.plus(start, lane), row], index), "epilogue")
                     return [out]
 
@@ -218,7 +218,7 @@ class SparseLinearKernels(KernelFrame):
                     row = v.affine(d0 * self.block, number)
                     columns = [v.plus(start, part) for part in range(0, step, self.block)]
                     parts = [
-                        transpose([tail.read(sums, [v.plus(column, lane), row], index) for lane in range(self.block)])
+                        v.transpose([tail.read(sums, [v.plus(column, lane), row], index) for lane in range(self.block)])
                         for column in columns
                     ]
                     for lane in range(present):
@@ -266,20 +266,6 @@ def _row_blocks(tiles: RowTiles, carried: list[ir.Value], block: Callable[..., l
     if whole:
         carried = v.loop(whole, carried, block)
     return block(d.index_constant(whole), carried, rest) if rest else carried
-
-
-def transpose(lines: Sequence[ir.Value]) -> list[ir.Value]:
-    """As many vectors as they have lanes (a power of two), transposed: halves, quarters, ... change places."""
-    lines, lanes = list(lines), len(lines)
-    distance = lanes // 2
-    while distance:
-        low = [lane if not lane & distance else lane - distance + lanes for lane in range(lanes)]
-        high = [lane + distance if not lane & distance else lane + lanes for lane in range(lanes)]
-        for i in (i for i in range(lanes) if not i & distance):
-            x, y = lines[i], lines[i + distance]
-            lines[i], lines[i + distance] = v.shuffle_two(x, y, low), v.shuffle_two(x, y, high)
-        distance //= 2
-    return lines
 
 
 class _Tail:

@@ -117,6 +117,20 @@ def constant_vector(value: float, vector: ir.VectorType) -> ir.Value:
     return ir.Operation.create("arith.constant", results=[vector], attributes={"value": splat_}).result
 
 
+def transpose(lines: Sequence[ir.Value]) -> list[ir.Value]:
+    """As many vectors as they have lanes (a power of two), transposed: halves, quarters, ... change places."""
+    lines, lanes = list(lines), len(lines)
+    distance = lanes // 2
+    while distance:
+        low = [lane if not lane & distance else lane - distance + lanes for lane in range(lanes)]
+        high = [lane + distance if not lane & distance else lane + lanes for lane in range(lanes)]
+        for i in (i for i in range(lanes) if not i & distance):
+            x, y = lines[i], lines[i + distance]
+            lines[i], lines[i + distance] = shuffle_two(x, y, low), shuffle_two(x, y, high)
+        distance //= 2
+    return lines
+
+
 class VectorArithmetic:
     """:class:`dlas.passes.winograd.Arithmetic` that emits vector ops."""
 

@@ -232,7 +232,7 @@ class _Tiles:
             rows = [v.affine(d0 + p, top) for p in range(self.alpha)]
             inputs = [self.read(x, [block, row, column, 0], index) for row in rows]
             written = carried[0]
-            for a, value in enumerate(input_1d(self.m, inputs, _Vectors(self.vector))):
+            for a, value in enumerate(input_1d(self.m, inputs, v.VectorArithmetic(self.vector))):
                 written = v.write(value, written, [number, a, z, 0], index)
             return [written]
 
@@ -245,7 +245,7 @@ class _Tiles:
         d0 = ir.AffineExpr.get_dim(0)
         columns = [v.affine(d0 * self.m + q, tile) for q in range(self.alpha)]
         inputs = [self.read(lines, [number, a, z, 0], index) for z in columns]
-        return input_1d(self.m, inputs, _Vectors(self.vector))
+        return input_1d(self.m, inputs, v.VectorArithmetic(self.vector))
 
     def transform_all(
         self,
@@ -290,7 +290,7 @@ class _Tiles:
     def output_row(self, products: Sequence[ir.Value], lines: ir.Value, a: ir.Value, tile: ir.Value) -> ir.Value:
         """Row ``a`` of ``M A`` of a tile."""
         d0, index = ir.AffineExpr.get_dim(0), v.Indices()
-        for q, value in enumerate(output_1d(self.m, products, _Vectors(self.vector))):
+        for q, value in enumerate(output_1d(self.m, products, v.VectorArithmetic(self.vector))):
             lines = v.write(value, lines, [a, v.affine(d0 * self.m + q, tile), 0], index)
         return lines
 
@@ -311,7 +311,7 @@ class _Tiles:
         def body(z: ir.Value, outs: list[ir.Value]) -> list[ir.Value]:
             index, column = v.Indices(), v.affine(d0 + d1, left, z)
             values = [self.read(lines, [a, z, 0], index) for a in range(self.alpha)]
-            outputs = output_1d(self.m, values, _Vectors(self.vector))
+            outputs = output_1d(self.m, values, v.VectorArithmetic(self.vector))
             lanes = {key: self.read(value, [block, 0], index) for key, value in slices.lanes.items()}
             for p in range(extent[0]):
                 pixel = [block, v.affine(d0 + p, top), column, 0]
@@ -560,22 +560,3 @@ def _rows(extent: int, step: int, band: Rows) -> list[tuple[int, v.Range, int]]:
             left = v.affine_max([constant(0), ir.AffineExpr.get_dim(0) - before], high)
             parts.append((start, (d.index_constant(0), left), size))
     return parts
-
-
-class _Vectors:
-    """:class:`dlas.passes.winograd.Arithmetic` that emits vector ops."""
-
-    def __init__(self, vector: ir.VectorType) -> None:
-        self.vector = vector
-        self.factors: dict[float, ir.Value] = {}
-
-    def add(self, x: ir.Value, y: ir.Value) -> ir.Value:
-        return v.emit("arith.addf", [x, y], self.vector)
-
-    def sub(self, x: ir.Value, y: ir.Value) -> ir.Value:
-        return v.emit("arith.subf", [x, y], self.vector)
-
-    def fma(self, factor: float, x: ir.Value, y: ir.Value) -> ir.Value:
-        if factor not in self.factors:
-            self.factors[factor] = v.constant_vector(factor, self.vector)
-        return v.emit("vector.fma", [self.factors[factor], x, y], self.vector)
