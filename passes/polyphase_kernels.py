@@ -37,6 +37,7 @@ from dlas.passes.kernel_frame import (
     dims,
     tensor_bytes,
 )
+from dlas.passes.lane_tail import LaneTail
 from dlas.passes.plan import Choice
 from dlas.passes.polyphase import PHASES, Polyphase
 
@@ -205,7 +206,7 @@ class _Split:
 
 
 @dataclass
-class _Nest:
+class _Nest(LaneTail):
     """The loops of a workgroup.
 
     Attributes:
@@ -226,10 +227,6 @@ class _Nest:
         self.m, self.block = self.phases.m, self.frame.block
         self.vector = ir.VectorType.get([self.block], self.frame.element)
         self.arithmetic = v.VectorArithmetic(self.vector)
-
-    def read(self, value: ir.Value, place: Sequence[v.Index], index: v.Indices) -> ir.Value:
-        """A vector of lanes."""
-        return v.read(value, place, self.vector, d.float_constant(0.0, self.frame.element), index)
 
     def emit(
         self, x: ir.Value, wt: ir.Value, slices: Slices, band: Rows, scratch: Sequence[ir.Value]
@@ -400,8 +397,7 @@ class _Nest:
         """The first ``extent`` outputs of ``A^T (M A)``, through the epilogue, to ``place`` (number, top, left)."""
         number, top, left = place
         d0, d1 = dims(0, 1)
-        epilogue, filtering = self.epilogue, self.phases.rows
-        identity = d.affine_map(4, dims(0, 1, 2, 3))
+        filtering = self.phases.rows
 
         def block(k: ir.Value, outs: list[ir.Value]) -> list[ir.Value]:
             channel = v.affine(d0 * self.k_blocks + d1, number, k)
@@ -410,20 +406,7 @@ class _Nest:
                 index, at = v.Indices(), v.add(left, z)
                 values = [self.read(sums, [k, a, z, 0], index) for a in range(filtering.alpha)]
                 outputs = filtering.output(values, self.arithmetic)
-                lanes = {key: self.read(value, [channel, 0], index) for key, value in slices.lanes.items()}
-                for p in range(extent[0]):
-                    pixel = [channel, v.plus(top, p), at, 0]
-                    values = [outputs[p]]
-                    if epilogue.ops:
-                        known = {
-                            key: self.read(value, pixel if map_ == identity else [channel, 0], index)
-                            for key, (value, map_) in slices.sources.items()
-                        }
-                        if epilogue.source is not None:
-                            known[epilogue.source] = outputs[p]
-                        values = self.frame.apply_epilogue(epilogue, known, lanes, self.results)
-                    outs = [v.write(value, out, pixel, index) for value, out in zip(values, outs, strict=True)]
-                return outs
+                return self.write_column(outputs[: extent[0]], slices, outs, (channel, top, at), index)
 
             return v.loop((d.index_constant(0), extent[1]), outs, column)
 

@@ -41,6 +41,7 @@ from dlas.passes.kernel_frame import (
     multiply_add,
     tensor_bytes,
 )
+from dlas.passes.lane_tail import LaneTail
 from dlas.passes.packing import NEAR, pack_winograd_lanes, pack_winograd_weights
 from dlas.passes.plan import Choice
 from dlas.passes.winograd import input_1d, output_1d, side_by_side, spread_tiles
@@ -188,7 +189,7 @@ class WinogradKernels(KernelFrame):
 
 
 @dataclass
-class _Tiles:
+class _Tiles(LaneTail):
     """What all kernels do with tiles of (m + 2)^2 inputs and m^2 outputs of one channel block.
 
     A transform of two dimensions is two loops over one, with a row of tiles in a tensor of lines between them: unrolled
@@ -215,10 +216,6 @@ class _Tiles:
     def lines_out(self, columns: int) -> list[int]:
         """The shape of a row of tiles whose products are transformed along rows."""
         return [self.alpha, columns * self.m, self.block]
-
-    def read(self, value: ir.Value, place: Sequence[v.Index], index: v.Indices) -> ir.Value:
-        """A vector of lanes."""
-        return v.read(value, place, self.vector, d.float_constant(0.0, self.frame.element), index)
 
     def transform_columns(
         self, x: ir.Value, lines: ir.Value, number: ir.Value, place: tuple[ir.Value, ir.Value, ir.Value]
@@ -305,27 +302,12 @@ class _Tiles:
         """The first ``extent`` outputs of ``A^T (M A)`` of a row of tiles, through the epilogue, to ``place``."""
         block, top, left = place
         d0, d1 = dims(0, 1)
-        epilogue = self.epilogue
-        identity = d.affine_map(4, dims(0, 1, 2, 3))
 
         def body(z: ir.Value, outs: list[ir.Value]) -> list[ir.Value]:
             index, column = v.Indices(), v.affine(d0 + d1, left, z)
             values = [self.read(lines, [a, z, 0], index) for a in range(self.alpha)]
             outputs = output_1d(self.m, values, v.VectorArithmetic(self.vector))
-            lanes = {key: self.read(value, [block, 0], index) for key, value in slices.lanes.items()}
-            for p in range(extent[0]):
-                pixel = [block, v.affine(d0 + p, top), column, 0]
-                values = [outputs[p]]
-                if epilogue.ops:
-                    known = {
-                        key: self.read(value, pixel if map_ == identity else [block, 0], index)
-                        for key, (value, map_) in slices.sources.items()
-                    }
-                    if epilogue.source is not None:
-                        known[epilogue.source] = outputs[p]
-                    values = self.frame.apply_epilogue(epilogue, known, lanes, self.results)
-                outs = [v.write(value, out, pixel, index) for value, out in zip(values, outs, strict=True)]
-            return outs
+            return self.write_column(outputs[: extent[0]], slices, outs, (block, top, column), index)
 
         return v.loop(extent[1], outs, body)
 
