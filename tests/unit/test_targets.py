@@ -244,6 +244,23 @@ def test_detection_of_the_vector_unit(tmp_path, flags, lanes, registers, f16):
     assert (found["simd_lanes"], found["vector_registers"], found["f16"]) == (lanes, registers, f16)
 
 
+@pytest.mark.parametrize(
+    ("vendor", "family", "flags", "units"),
+    [
+        ("AuthenticAMD", 25, "sse2 avx2 fma avx512f", 1),  # Zen 4
+        ("AuthenticAMD", 25, "sse2 avx2 fma", None),  # Zen 3: the file's two
+        ("AuthenticAMD", 26, "sse2 avx2 fma avx512f", None),  # Zen 5
+        ("GenuineIntel", 25, "sse2 avx2 fma avx512f", None),
+    ],
+)
+def test_detection_of_fma_units(tmp_path, vendor, family, flags, units):
+    root = host(tmp_path, flags)
+    cpuinfo = root / "proc" / "cpuinfo"
+    made_by = f"vendor_id\t: {vendor}\ncpu family\t: {family}\n"
+    cpuinfo.write_text("\n\n".join(made_by + block for block in cpuinfo.read_text().split("\n\n")))
+    assert detect_x86(root).get("fma_units") == units
+
+
 def test_detection_of_caches_clock_and_cores(tmp_path, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 1, 2}, raising=False)
     found = detect_x86(host(tmp_path, "sse2", threads=((0, 0), (0, 0), (0, 1), (0, 1))))
