@@ -16,9 +16,8 @@ transform the input for each workgroup, or to read the weights for each part, ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from iree.compiler import ir
@@ -297,7 +296,7 @@ class _Tiles(LaneTail):
         slices: Slices,
         outs: Sequence[ir.Value],
         place: tuple[ir.Value, ir.Value, ir.Value],
-        extent: tuple[int, int],
+        extent: tuple[int, v.Range],
     ) -> list[ir.Value]:
         """The first ``extent`` outputs of ``A^T (M A)`` of a row of tiles, through the epilogue, to ``place``."""
         block, top, left = place
@@ -397,28 +396,44 @@ class _Nest(_Tiles):
     def emit(
         self, x: ir.Value, wt: ir.Value, slices: Slices, band: Rows, scratch: Sequence[ir.Value]
     ) -> tuple[list[ir.Value], list[ir.Value]]:
-        """The loops over parts of the result: whole ones, then what is left at the right and at the bottom."""
+        """The loops over parts of the result. All have as many tiles; at the edges, these have fewer pixels."""
         rows, columns = self.choice.knobs["rows"], self.choice.knobs["columns"]
-        height, width = rows * self.m, columns * self.m
-        carried = [*slices.outs, *scratch]
         d0, d1 = dims(0, 1)
-        for top, down, part_height in _rows(self.shape.out_h, height, band):
-            for left, along, part_width in _parts(self.shape.out_w, width):
+        parts: v.Range = self.tile_rows // rows if band.units is None else band.units
 
-                def step(r: ir.Value, c: ir.Value, carried: list[ir.Value], part: _Part) -> list[ir.Value]:
-                    first = (d0 * rows + part.top // self.m) * self.tile_columns + d1 * columns + part.left // self.m
-                    top, left = v.affine(d0 * height + part.top, r), v.affine(d0 * width + part.left, c)
-                    place = replace(part, first=v.affine(first, r, c), top=top, left=left)
-                    return self._step(x, wt, slices, carried, place)
+        def step(r: ir.Value, c: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            first = v.affine(d0 * (rows * self.tile_columns) + d1 * columns, r, c)
+            top, left = v.affine(d0 * (rows * self.m), r), v.affine(d0 * (columns * self.m), c)
+            part = _Part(rows, columns, first, top, left, self._whole_rows(r, parts), self._width(left))
+            return self._step(x, wt, slices, carried, part)
 
-                part = _Part(0, top, left, part_height, part_width)
-                carried = v.loops([down, along], carried, partial(step, part=part))
+        carried = v.loops([parts, self.tile_columns // columns], [*slices.outs, *scratch], step)
         return carried[: len(slices.outs)], carried[len(slices.outs) :]
+
+    def _whole_rows(self, number: ir.Value, parts: v.Range) -> v.Index:
+        """How many rows of tiles of a part do not reach over the lower edge: all, or all but the last one."""
+        rows = self.choice.knobs["rows"]
+        if self.shape.out_h % self.m == 0:
+            return rows
+        if parts == 1:
+            return rows - 1
+        left = ir.AffineExpr.get_dim(0) * -rows + self.shape.out_h // self.m
+        return v.affine_min([constant(rows), left], number)
+
+    def _width(self, left: ir.Value) -> v.Range:
+        """The pixels of a part's row."""
+        width = self.choice.knobs["columns"] * self.m
+        if self.shape.out_w % width == 0:
+            return width
+        if self.shape.out_w < width:
+            return self.shape.out_w
+        there = v.affine_min([constant(width), ir.AffineExpr.get_dim(0) * -1 + self.shape.out_w], left)
+        return d.index_constant(0), there
 
     def _step(self, x: ir.Value, wt: ir.Value, slices: Slices, carried: list[ir.Value], part: _Part) -> list[ir.Value]:
         outs, scratch = carried[: len(slices.outs)], carried[len(slices.outs) :]
         zero = d.index_constant(0)
-        rows, columns = part.tiles(self.m)
+        rows, columns = part.rows, part.columns
         tiles = rows * columns
 
         def transform(first: ir.Value, lines: ir.Value, target: ir.Value) -> list[ir.Value]:
@@ -482,40 +497,51 @@ class _Nest(_Tiles):
         ``carried`` are the results and the lines.
         """
         d0, d1 = dims(0, 1)
-        columns = part.tiles(self.m)[1]
 
-        def row(r: ir.Value, c: ir.Value, carried: list[ir.Value], first: int, height: int) -> list[ir.Value]:
+        def row(r: ir.Value, c: ir.Value, carried: list[ir.Value], height: int) -> list[ir.Value]:
             *outs, lines = carried
 
             def body(t: ir.Value, a: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
                 index = v.Indices()
-                tile = v.affine((d0 + first // self.m) * columns + d1, r, t)
+                tile = v.affine(d0 * part.columns + d1, r, t)
                 points = [v.affine(d0 * self.alpha + b, a) for b in range(self.alpha)]
                 values = [self.read(products, [point, c, tile, 0], index) for point in points]
                 return [self.output_row(values, carried[0], a, t)]
 
-            lines = v.loops([columns, self.alpha], [lines], body)[0]
-            top = v.affine(d0 * self.m + d1 + first, r, part.top)
-            place = v.affine(d0 + d1, c, k), top, part.left
+            lines = v.loops([part.columns, self.alpha], [lines], body)[0]
+            place = v.affine(d0 + d1, c, k), v.affine(d0 * self.m + d1, r, part.top), part.left
             return [*self.output_columns(lines, slices, outs, place, (height, part.width)), lines]
 
-        for first, rows, height in _parts(part.height, self.m):
-            carried = v.loops([rows, self.k_blocks], carried, partial(row, first=first, height=height))
+        whole = part.whole
+        if whole != 0:
+            rows: v.Range = whole if isinstance(whole, int) else (d.index_constant(0), whole)
+            carried = v.loops([rows, self.k_blocks], carried, partial(row, height=self.m))
+        if whole != part.rows:
+            index = v.Indices()
+            rest = index(whole), index(part.rows)
+            carried = v.loops([rest, self.k_blocks], carried, partial(row, height=self.shape.out_h % self.m))
         return carried
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the result, in pixels, and its first tile's number; the place is values inside the loops."""
+    """A part of the result.
 
-    first: Any
-    top: Any
-    left: Any
-    height: int
-    width: int
+    Attributes:
+        rows, columns: of tiles.
+        first: number of its first tile.
+        top, left: its place, in pixels.
+        whole: rows of tiles that do not reach over the lower edge.
+        width: pixels of a row.
+    """
 
-    def tiles(self, m: int) -> tuple[int, int]:
-        return -(-self.height // m), -(-self.width // m)
+    rows: int
+    columns: int
+    first: ir.Value
+    top: ir.Value
+    left: ir.Value
+    whole: v.Index
+    width: v.Range
 
 
 def _parts(extent: int, step: int) -> list[tuple[int, int, int]]:

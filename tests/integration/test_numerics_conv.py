@@ -20,6 +20,7 @@ pytest.importorskip("iree.compiler")
 from torch import nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
+import dlas  # noqa: E402
 from dlas.compiler.targets import load_target  # noqa: E402
 from dlas.errors import ScheduleError  # noqa: E402
 from dlas.passes.conv import ConvShape  # noqa: E402
@@ -227,11 +228,11 @@ GRID: dict[str, list[Case]] = {
 
 
 @pytest.mark.parametrize("name", GRID)
-def test_layers(name: str, agrees_with_float64) -> None:
+def test_layers(name: str, agrees_with_float64, vectors) -> None:
     torch.manual_seed(len(name))
     cases = GRID[name]
     inputs = [torch.randn(case.batch, case.c_in, *case.size) for case in cases]
-    agrees_with_float64(randomise(Layers(cases)), inputs)
+    agrees_with_float64(randomise(Layers(cases)), inputs, target=vectors)
 
 
 # Channels per group -> the schedule, on any vector unit of 4 to 16 lanes.
@@ -481,8 +482,7 @@ def test_depthwise_and_pointwise_in_one_kernel(
     torch.manual_seed(c)
     monkeypatch.setattr(costs, "separable_savings", lambda *_: 1.0)
     network = randomise(nn.Sequential(Separable(c, k, kernel, stride, dilation), nn.Conv2d(k, 8, 3, padding=1)))
-    target = replace(load_target("x86_64"), cores=2)
-    compilation = agrees_with_float64(network, [torch.randn(2, c, *size)], target=target)
+    compilation = agrees_with_float64(network, [torch.randn(2, c, *size)])
     schedules = schedules_of(compilation)
     assert schedules["0.depthwise"] == schedules["0.pointwise"] == "separable_conv"
     (record,) = (record for record in compilation.artifact.kernels if record.kind == "separable")
@@ -673,3 +673,12 @@ def test_scratch_of_many_tiles_fits_the_stack(agrees_with_float64) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(576, 576, 3, padding=1, groups=2))
     agrees_with_float64(network.eval(), [torch.randn(1, 576, 14, 14)], threads=(2,))
+
+
+def test_parts_at_the_edge_use_the_scratch_of_the_others() -> None:
+    """14 rows in parts of 8, with as many tiles in the last as in the first: one scratch, or the stack overflows."""
+    target = replace(load_target("x86_64-v4"), fma_units=1, l2_kb=1024, l3_kb=32768)
+    network = nn.Sequential(nn.Conv2d(256, 256, 3, padding=1, groups=8), nn.ReLU())
+    artifact = dlas.compile(network.eval(), (torch.randn(1, 256, 14, 14),), target=target)
+    (record,) = (record for record in artifact.kernels if record.kind == "grouped")
+    assert (record.schedule, record.knobs["m"], record.knobs["rows"]) == ("winograd_conv", 4, 2)
