@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,25 @@ settings.load_profile("default")
 
 TOLERANCE = 1e-4
 """Largest error of a result, relative to its largest magnitude: about 1000 roundings of float32."""
+
+
+def processor(name: str, cores: int = 2) -> Any:
+    """A server core with the instructions of a shipped target: the same choices on every machine that tests."""
+    from dlas.compiler.targets import load_target
+
+    return replace(load_target(name), cores=cores, l1d_kb=32, l2_kb=512, l3_kb=32768)
+
+
+def runs_here(name: str) -> bool:
+    """Whether this host runs code for a shipped target."""
+    from dlas.errors import ArtifactError
+    from dlas.runtime.devices import check_host
+
+    try:
+        check_host(processor(name).to_dict())
+    except ArtifactError:
+        return False
+    return True
 
 
 def convolution_schedules(compilation: Any) -> dict[str, str | None]:
@@ -43,10 +63,10 @@ def compare_with_float64(
     threads: Sequence[int] = (1, 2),
     fallbacks: bool = False,
     tolerance: float = TOLERANCE,
-    target: Any = "x86_64",
+    target: Any = None,
     **options: Any,
 ) -> Any:
-    """Compile a module for this host, run it, and compare every result with the module's own in float64.
+    """Compile a module, run it, and compare every result with the module's own in float64.
 
     Every convolution must be in a kernel of its schedule, or be refused with a reason.
 
@@ -56,7 +76,7 @@ def compare_with_float64(
         threads: thread counts to run with.
         fallbacks: leave the check of the convolutions to the caller.
         tolerance: largest relative error.
-        target: this host, with other numbers if they matter to the test.
+        target: None: a core with AVX2, or this host where it has none.
         options: fields of :class:`dlas.Options`.
 
     Returns:
@@ -67,6 +87,8 @@ def compare_with_float64(
     import dlas
     from dlas.compiler.pipeline import Options, compile_model
 
+    if target is None:
+        target = processor("x86_64-v3") if runs_here("x86_64-v3") else "x86_64"
     compilation = compile_model(model, tuple(inputs), target, Options(**options))
     with torch.no_grad():
         wide = [value.double() if value.is_floating_point() else value for value in inputs]
@@ -90,6 +112,20 @@ def compare_with_float64(
 def agrees_with_float64() -> Callable[..., Any]:
     """:func:`compare_with_float64`."""
     return compare_with_float64
+
+
+@pytest.fixture(params=["x86_64-v3", "x86_64-v4"])
+def vectors(request: pytest.FixtureRequest) -> Any:
+    """A core with 8 lanes, and one with 16: the target to compile for."""
+    if not runs_here(request.param):
+        pytest.skip(f"this processor does not run {request.param}")
+    return processor(request.param)
+
+
+@pytest.fixture(scope="session")
+def avx2() -> Callable[[int], Any]:
+    """The target of a core with 8 lanes, by the number of cores."""
+    return lambda cores=2: processor("x86_64-v3", cores)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +12,6 @@ pytest.importorskip("torch_mlir.ir")
 pytest.importorskip("iree.compiler")
 
 from torch import nn  # noqa: E402
-
-from dlas.compiler.targets import load_target  # noqa: E402
 
 
 class Dense(nn.Module):
@@ -69,15 +66,16 @@ def test_concatenations_stay_blocked(network: Callable[[], nn.Module], agrees_wi
 
 
 @pytest.mark.parametrize("cores", [1, 2, 16])
-def test_layers_of_a_dense_block_share_kernels(cores: int, agrees_with_float64: Callable[..., Any]) -> None:
+def test_layers_of_a_dense_block_share_kernels(
+    cores: int, agrees_with_float64: Callable[..., Any], avx2: Callable[[int], Any]
+) -> None:
     """They differ in their input channels, from 2 to 7 blocks, alone; with many cores, in the bands of rows, too."""
     torch.manual_seed(cores)
     network = Dense(layers=6)
     for layer in network.layers:
         layer[0].running_mean.normal_()
         layer[0].running_var.uniform_(0.5, 1.5)
-    target = replace(load_target("x86_64"), cores=cores)
-    compilation = agrees_with_float64(network.eval(), (torch.randn(1, 3, 38, 46),), target=target)
+    compilation = agrees_with_float64(network.eval(), (torch.randn(1, 3, 38, 46),), target=avx2(cores))
     records = compilation.artifact.kernels
     pointwise = [record for record in records if record.kind == "pointwise"]
     grown = [record for record in records if record.kind == "elementwise"]
@@ -90,7 +88,7 @@ def test_layers_of_a_dense_block_share_kernels(cores: int, agrees_with_float64: 
     assert sum(record.flops * record.calls for record in pointwise) == pytest.approx(2 * macs, abs=12)
 
 
-def test_batches_have_kernels_of_their_own(agrees_with_float64: Callable[..., Any]) -> None:
+def test_batches_have_kernels_of_their_own(agrees_with_float64: Callable[..., Any], avx2: Callable[[int], Any]) -> None:
     """Without room for all, images of a batch would lie apart."""
 
     class Widening(nn.Module):
@@ -108,8 +106,7 @@ def test_batches_have_kernels_of_their_own(agrees_with_float64: Callable[..., An
 
     for batch, kernels in ((1, 2), (2, 4)):  # nothing pads the last result, which is another kernel
         torch.manual_seed(batch)
-        target = replace(load_target("x86_64"), cores=1)
-        compilation = agrees_with_float64(Widening().eval(), (torch.randn(batch, 3, 9, 13),), target=target)
+        compilation = agrees_with_float64(Widening().eval(), (torch.randn(batch, 3, 9, 13),), target=avx2(1))
         assert sum(record.kind == "pointwise" for record in compilation.artifact.kernels) == kernels
 
 

@@ -33,11 +33,17 @@ class Together(nn.Module):
         return tuple(results)
 
 
-def compare(agrees_with_float64: Compare, *cases: tuple[Callable[..., Any], tuple[Any, ...]], kinds: set[str]) -> None:
+def compare(
+    agrees_with_float64: Compare,
+    *cases: tuple[Callable[..., Any], tuple[Any, ...]],
+    kinds: set[str],
+    target: Any = None,
+) -> None:
     """Compiles the cases as one module; every kernel must be of one of ``kinds`` and have its schedule."""
     torch.manual_seed(len(cases))
     model = Together(*((part, len(inputs)) for part, inputs in cases)).eval()
-    compilation = agrees_with_float64(model, [value for _, inputs in cases for value in inputs], fallbacks=True)
+    inputs = [value for _, given in cases for value in given]
+    compilation = agrees_with_float64(model, inputs, fallbacks=True, target=target)
     assert not compilation.layout.refused
     for record in compilation.artifact.kernels:
         assert record.schedule is not None, f"{record.kind}: {record.reason}"
@@ -78,7 +84,7 @@ class MultiHead(nn.Module):
         return self.out(attention(q, k, v, *mask).transpose(1, 2).reshape(batch, tokens, width))
 
 
-def test_rows(agrees_with_float64: Compare) -> None:
+def test_rows(agrees_with_float64: Compare, vectors: Any) -> None:
     t = torch.randn
     compare(
         agrees_with_float64,
@@ -94,10 +100,11 @@ def test_rows(agrees_with_float64: Compare) -> None:
         (lambda x: x / x.norm(dim=-1, keepdim=True), (t(4, 64),)),
         (lambda x: x.sum(-1) * 2, (t(4, 30),)),
         kinds={"rows"},
+        target=vectors,
     )
 
 
-def test_masks(agrees_with_float64: Compare) -> None:
+def test_masks(agrees_with_float64: Compare, vectors: Any) -> None:
     t = torch.randn
     x = (2, 3, 16, 24)
     compare(
@@ -107,6 +114,7 @@ def test_masks(agrees_with_float64: Compare) -> None:
         (masked, (t(x), t(16, 24))),
         (masked, (t(x), t(1, 3, 16, 1))),
         kinds={"rows"},
+        target=vectors,
     )
 
 
@@ -118,7 +126,7 @@ def test_infinite_masks_of_truth_values(agrees_with_float64: Compare) -> None:
     assert "rows" in {record.kind for record in compilation.artifact.kernels}
 
 
-def test_batched_products(agrees_with_float64: Compare) -> None:
+def test_batched_products(agrees_with_float64: Compare, vectors: Any) -> None:
     t = torch.randn
     compare(
         agrees_with_float64,
@@ -128,10 +136,11 @@ def test_batched_products(agrees_with_float64: Compare) -> None:
         (torch.matmul, (t(2, 5, 1, 7), t(2, 5, 7, 3))),
         (torch.matmul, (t(2, 150, 9), t(2, 9, 16))),
         kinds={"pack", "batch_matmul"},
+        target=vectors,
     )
 
 
-def test_attention(agrees_with_float64: Compare) -> None:
+def test_attention(agrees_with_float64: Compare, vectors: Any) -> None:
     t = torch.randn
     compare(
         agrees_with_float64,
@@ -143,6 +152,7 @@ def test_attention(agrees_with_float64: Compare) -> None:
         (F.scaled_dot_product_attention, (t(2, 3, 16, 8), t(2, 3, 18, 8), t(2, 3, 18, 8))),
         (F.scaled_dot_product_attention, (t(2, 3, 16, 8), t(2, 3, 18, 8), t(2, 3, 18, 8), t(16, 18))),
         kinds={"pack", "attention"},
+        target=vectors,
     )
 
 

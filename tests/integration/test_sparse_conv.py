@@ -113,7 +113,9 @@ KNOBS = {
 
 
 @pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
-def test_every_shape(check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, knobs: dict[str, int]) -> None:
+def test_every_shape(
+    check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, knobs: dict[str, int], vectors: Any
+) -> None:
     torch.manual_seed(11)
     _forced(monkeypatch, **knobs)
     layers, inputs = [], []
@@ -127,7 +129,7 @@ def test_every_shape(check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch,
         one.weight[5, 3, 0, 2] = 2.0
     layers.append(one)
     inputs.append(torch.randn(1, 8, 6, 6))
-    artifact = check(Layers(layers).eval(), tuple(inputs)).artifact
+    artifact = check(Layers(layers).eval(), tuple(inputs), target=vectors).artifact
     assert sum(len(kernel.layer.split(", ")) for kernel in artifact.kernels if kernel.kind == "sparse") == len(layers)
 
 

@@ -77,12 +77,14 @@ def _prune(model: nn.Module, share: float) -> nn.Module:
 
 
 def _forced(monkeypatch: pytest.MonkeyPatch, schedule: str, **knobs: int) -> None:
-    """Takes one sparse kernel for every layer with a zero, with these knobs."""
+    """Takes one sparse kernel for every layer with a zero, with these knobs (``n_w`` in vectors)."""
 
     def ways(self: Rules, m: int, n: int, k: int, nonzeros: int) -> list[Implementation]:
         tile = (matvec_tile if schedule == "sparse_matvec" else matmul_tile)(self.unit, m, n, k, nonzeros, self.model)
         assert tile is not None
         given = {**tile.knobs, **{name: value for name, value in knobs.items() if name in tile.knobs}}
+        if "n_w" in knobs:
+            given["n_w"] *= self.block
         if "vectors" in given:
             given["vectors"] = min(given["vectors"], -(-m // self.block))
         choice = Rules.matmul(self, m, n, k)
@@ -102,20 +104,21 @@ def check(agrees_with_float64: Callable[..., Any]) -> Callable[..., Any]:
     ("schedule", "knobs"),
     [
         ("sparse_matvec", {}),
-        ("sparse_matvec", {"n_w": 8, "chunk": 30}),
+        ("sparse_matvec", {"n_w": 1, "chunk": 30}),
         ("sparse_matmul", {}),
-        ("sparse_matmul", {"n_w": 8, "chunk": 30, "vectors": 2, "group": 2, "chains": 1}),
+        ("sparse_matmul", {"n_w": 1, "chunk": 30, "vectors": 2, "group": 2, "chains": 1}),
         ("sparse_matmul", {"vectors": 1, "group": 8, "chains": 4, "chunk": 11}),
     ],
     ids=["row", "row-small", "rows", "rows-small", "rows-group"],
 )
 def test_every_shape(
-    check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, schedule: str, knobs: dict[str, int]
+    check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, schedule: str, knobs: dict[str, int], vectors: Any
 ) -> None:
     torch.manual_seed(21)
     _forced(monkeypatch, schedule, **knobs)
     layers, inputs = [], []
     for m, k, n, share in GRID:
+        k = max(k, vectors.simd_lanes)
         layer = _prune(nn.Sequential(nn.Linear(k, n), nn.ReLU()), share)
         if not share:
             with torch.no_grad():
@@ -128,7 +131,7 @@ def test_every_shape(
         one.weight[5, 3] = 2.0
     layers.append(one)
     inputs.append(torch.randn(2, 16))
-    artifact = check(Layers(layers).eval(), tuple(inputs)).artifact
+    artifact = check(Layers(layers).eval(), tuple(inputs), target=vectors).artifact
     sparse = [kernel for kernel in artifact.kernels if kernel.kind == "sparse"]
     assert sum(len(kernel.layer.split(", ")) for kernel in sparse) == len(layers)
     assert {kernel.schedule for kernel in sparse} == {schedule}
