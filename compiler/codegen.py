@@ -30,6 +30,7 @@ from dlas.passes.pad_groups import pad_groups
 from dlas.passes.pixel_kernels import PixelKernels
 from dlas.passes.plan import Kernel
 from dlas.passes.sequence_kernels import SequenceKernels
+from dlas.passes.sparsifier_kernels import SparsifierKernels
 from dlas.passes.vector_math import lower_vector_math
 from dlas.schedules.gpu_rules import GpuRules
 from dlas.schedules.rules import Rules, apply_schedule
@@ -300,7 +301,7 @@ def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
     """Blocked layout and kernel formation on every function of the module (IREE's context)."""
     report = LayoutReport()
     rules = rules.for_model(constant_bytes(module.operation))
-    layout, sequences = BlockedLayout(rules), SequenceKernels(rules)
+    layout, sequences, fallback = BlockedLayout(rules), SequenceKernels(rules), SparsifierKernels(rules)
     for view in module.body.operations:
         op = view.operation
         if op.name in ("func.func", "util.func") and op.regions[0].blocks:
@@ -312,6 +313,11 @@ def lay_out(module: ir.Module, rules: Rules) -> LayoutReport:
                 report.choices += part.choices
                 report.apart += part.apart
                 report.seconds += part.seconds
+            part = fallback.run(op)
+            taken = {choice[:2] for choice in part.choices}
+            report.refused = [entry for entry in report.refused if entry[:2] not in taken] + part.refused
+            report.kernels.update(part.kernels)
+            report.seconds += part.seconds
     return report
 
 

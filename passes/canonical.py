@@ -3,11 +3,13 @@
 :data:`PIPELINE` turns linalg-on-tensors, straight out of torch-mlir, into this form:
 
 - Convolutions are named operations (``linalg.conv_2d_nchw_fchw``, ``linalg.conv_2d_ngchw_gfchw``,
-  ``linalg.depthwise_conv_2d_nchw_chw``, and their 1-D and 3-D kin) whose init is a ``linalg.fill`` of zero. Weights
-  are an ``arith.constant`` in the operation's own shape (unless the model computes them from its inputs).
+  ``linalg.depthwise_conv_2d_nchw_chw``, and their 3-D kin) whose init is a ``linalg.fill`` of zero. Weights are an
+  ``arith.constant`` in the operation's own shape (unless the model computes them from its inputs). Those of 1-D
+  convolutions have one row, and a chain of them has reshapes at its ends only (:mod:`dlas.passes.lift_conv_1d`).
 - Padding is a ``tensor.pad`` with the constant 0 on the NCHW input (asymmetric where a window fits only once and
   would leave rows unread; a ``tensor.extract_slice`` does the same where nothing is padded). A grouped convolution
-  reads a ``tensor.expand_shape`` of it, and one ``tensor.collapse_shape`` brings its result back to NCHW.
+  reads a ``tensor.expand_shape`` of it that splits its channels and nothing else, and one ``tensor.collapse_shape``
+  brings its result back to NCHW (:mod:`dlas.passes.group_reshapes`).
 - The bias, with what a batch norm left of itself, is ONE ``linalg.generic`` after the convolution (after the
   collapse_shape of a grouped one): ``arith.addf`` of a constant ``tensor<C>`` with map ``(d0,d1,d2,d3) -> (d1)``.
 - A batch norm that could not go into weights is ONE ``linalg.generic`` ``x * s + h``, two such constants.
@@ -39,11 +41,13 @@ PIPELINE: tuple[str, ...] = (
     "dlas-flatten-batch-matmul",
     "dlas-trim-results",
     "dlas-bias-to-epilogue",
+    "dlas-lift-conv-1d",
     "dlas-fold-batch-norm",
     "dlas-trim-inputs",
     "dlas-flatten-rows",
     "canonicalize",
     "cse",
+    "dlas-group-reshapes",
     "dlas-shrink-channels",
     "dlas-type-sparse-weights",
 )

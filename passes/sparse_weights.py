@@ -16,11 +16,13 @@
 
 ``#CSR`` is ``[C_out, C_PG * K_h * K_w]``, rows dense and columns compressed, with i32 positions and coordinates; a
 weight is stored unless it is zero. So rows are outputs: of a linear layer's ``[K, N]`` it is the transpose.
+Convolutions of all ranks are typed, grouped ones too, with weights of f16, f32 and f64.
 ``dlas.sparse`` names the algorithm that kernels use: ``direct``, sums over the non-zeros in place; ``gemm``, im2col and
 a product with the matrix; ``spatial-pack``, which cuts the input into tiles first; or ``any`` of them, the cheapest.
-:mod:`dlas.passes.sparse_kernels` has variants for each, the kernels of :mod:`dlas.passes.sparse_linear_kernels` and
-:mod:`dlas.passes.pixel_kernels` are direct, and :mod:`dlas.passes.sparse_gemm` makes a ``gemm`` for MLIR's sparsifier,
-the reference. The type says how weights can be stored; whether a kernel walks them or multiplies the zeros is decided
+:mod:`dlas.passes.sparse_kernels` has variants for each. The kernels of :mod:`dlas.passes.sparse_linear_kernels` and
+:mod:`dlas.passes.pixel_kernels` are direct, and so is the fallback for what they do not take,
+:mod:`dlas.passes.sparsifier_kernels`. :mod:`dlas.passes.sparse_gemm` makes a ``gemm`` for MLIR's sparsifier, the
+reference. The type says how weights can be stored; whether a kernel walks them or multiplies the zeros is decided
 by the layout assignment. Weights of which more than ``share`` are not zero are refused.
 
 IREE has no ``sparse_tensor``: before the module crosses over, ``dlas-densify-sparse-weights`` makes constants of the
@@ -36,6 +38,7 @@ import numpy as np
 
 from dlas.passes.constants import bindings, make_constant, read_constant
 from dlas.passes.generics import defining_op, element_type, erase_dead, layer_of, shape_of, walk
+from dlas.passes.grouped_volume import GroupedVolume
 from dlas.passes.plan import Refusal
 from dlas.passes.registry import Note, Pass, register
 
@@ -51,7 +54,10 @@ _ROWS = {
     "linalg.conv_2d_nchw_fchw": 1,
     "linalg.conv_2d_ngchw_gfchw": 2,
     "linalg.depthwise_conv_2d_nchw_chw": 1,
+    "linalg.conv_3d_ncdhw_fcdhw": 1,
 }
+_BATCHED = "linalg.batch_matmul"
+_TYPES = ("f16", "f32", "f64")
 _MATMUL = "linalg.matmul"
 _MATMUL_MAPS = ("(d0, d1, d2) -> (d0, d2)", "(d0, d1, d2) -> (d2, d1)", "(d0, d1, d2) -> (d0, d1)")
 
@@ -74,17 +80,19 @@ class Plan:
         weights = read_constant(op.operands[1])
         if weights is None or weights.size == 0 or weights.all():
             return None
-        if str(element_type(op.operands[1])) != "f32":
+        if str(element_type(op.operands[1])) not in _TYPES:
             return Refusal(f"weights of type {element_type(op.operands[1])}")
         nonzeros = np.count_nonzero(weights) / weights.size
         if nonzeros > share:
             return Refusal(f"{nonzeros:.0%} of the weights are not zero")
+        if op.name == _BATCHED:
+            return Refusal("a matrix per batch")
         if op.name == _MATMUL:
             maps = op.attributes.get("indexing_maps", None)
             if maps is not None and tuple(str(attr.value) for attr in maps) != _MATMUL_MAPS:
                 return Refusal("transposed or broadcast operands")
             return cls(op, np.ascontiguousarray(weights.T))
-        rows = int(np.prod(weights.shape[: _ROWS[op.name]]))
+        rows = int(np.prod(weights.shape[: _row_dims(op)]))
         return cls(op, weights.reshape(rows, -1))
 
 
@@ -110,7 +118,7 @@ class TypeSparseWeights(Pass):
 
     def run(self, module: Any) -> list[Note]:
         notes = []
-        for op in walk(module, *_ROWS, _MATMUL):
+        for op in _weighted(module):
             plan = Plan.analyze(op, self.share)
             if isinstance(plan, Refusal):
                 notes.append(Note(self.name, layer_of(op), False, plan.reason))
@@ -138,7 +146,7 @@ class TypeSparseWeights(Pass):
             if op.name == _MATMUL:
                 op.operands[1] = _transpose(ir, dense, weights.type)
             else:
-                op.operands[1] = _expand(ir, dense, weights.type, _ROWS[op.name])
+                op.operands[1] = _expand(ir, dense, weights.type, _row_dims(op))
         op.attributes[SPARSE] = ir.StringAttr.get(self.algorithm, context=op.context)
         return len(rows)
 
@@ -150,7 +158,7 @@ class DensifySparseWeights(Pass):
 
     def run(self, module: Any) -> list[Note]:
         notes = []
-        for op in walk(module, *_ROWS, _MATMUL):
+        for op in _weighted(module):
             matrix = stored_matrix(op.operands[1])
             if matrix is None:
                 continue
@@ -161,6 +169,17 @@ class DensifySparseWeights(Pass):
             notes.append(Note(self.name, layer_of(op), True, f"dense {'x'.join(map(str, shape))}"))
         erase_dead(module)
         return notes
+
+
+def _weighted(module: Any) -> list[Any]:
+    """The convolutions and matrix products."""
+    ops = walk(module, *_ROWS, _MATMUL, _BATCHED, "linalg.generic")
+    return [op for op in ops if op.name != "linalg.generic" or GroupedVolume.read(op) is not None]
+
+
+def _row_dims(op: Any) -> int:
+    """The number of dimensions of the weights that make up the output channels."""
+    return _ROWS.get(op.name, 2)  # a generic is grouped
 
 
 def csr_of(weights: Any) -> Any | None:

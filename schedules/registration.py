@@ -16,6 +16,7 @@ from dlas.passes.part_writes import isolate_part_writes
 from dlas.passes.pixel_kernels import PixelKernels
 from dlas.passes.registry import Note, Pass, register
 from dlas.passes.sequence_kernels import SequenceKernels
+from dlas.passes.sparsifier_kernels import SparsifierKernels
 from dlas.passes.vector_math import lower_vector_math
 from dlas.schedules.gpu_rules import GpuRules
 from dlas.schedules.knobs import VectorUnit
@@ -106,6 +107,16 @@ class SequenceKernelsPass(Pass):
         return _form_kernels(self.name, SequenceKernels(rules), module)
 
 
+@register("dlas-sparsifier-kernels", context="iree")
+@dataclass(frozen=True)
+class SparsifierKernelsPass(_RulesPass):
+    """:class:`dlas.passes.sparsifier_kernels.SparsifierKernels`; options as for ``dlas-blocked-layout``."""
+
+    def run(self, module: Any) -> list[Note]:
+        _load_dialects(module.context)
+        return _form_kernels(self.name, SparsifierKernels(self.rules), module)
+
+
 @register("dlas-pixel-kernels", context="iree")
 @dataclass(frozen=True)
 class PixelKernelsPass(Pass):
@@ -155,7 +166,10 @@ def _check_unit(lanes: int, registers: int) -> None:
         raise ValueError(f"registers={registers}: an accumulator, a weight and an input need 3")
 
 
-def _form_kernels(name: str, former: BlockedLayout | SequenceKernels | PixelKernels, module: Any) -> list[Note]:
+_Former = BlockedLayout | SequenceKernels | SparsifierKernels | PixelKernels
+
+
+def _form_kernels(name: str, former: _Former, module: Any) -> list[Note]:
     """Runs a pass that forms kernels on every function; the notes say which, and what was refused."""
     notes: list[Note] = []
     for function in walk(module, "func.func", "util.func"):

@@ -17,6 +17,7 @@ from dlas.passes.knob_request import KnobRequest
 from dlas.passes.layout_assignment import NCHW, PLANAR, Implementation, blocked
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.plan import Choice, Grid, Kernel, Refusal
+from dlas.passes.sparsifier_site import SparseProduct
 from dlas.schedules import costs
 from dlas.schedules.attention import AttentionKnobs, ProductKnobs, attention, batch_matmul, pack_matrix
 from dlas.schedules.grid import kernel_cycles, plan_grid
@@ -52,6 +53,7 @@ from dlas.schedules.sparse_linear import (
     matvec_tile,
 )
 from dlas.schedules.sparse_pixel_conv import SparsePixelConvKnobs
+from dlas.schedules.sparsifier import SparsifierKnobs, choose_sparsifier
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
 from dlas.schedules.winograd_conv import (
     WinogradKnobs,
@@ -158,6 +160,11 @@ SCHEDULES: dict[str, Schedule] = {
         "linear layers of pruned weights by their non-zeros, lanes on the rows",
     ),
     "pack_rows": Schedule(PlainKnobs, lambda knobs, extents: [], "rows side by side in lanes, for sparse_matmul"),
+    "sparsifier": Schedule(
+        SparsifierKnobs,
+        lambda knobs, extents: [],
+        "pruned weights that none of ours takes (3-D, f64, f16): the loops of MLIR's sparsifier, raised to vectors",
+    ),
     "sparse_pixel_conv": Schedule(
         SparsePixelConvKnobs,
         lambda knobs, extents: [],
@@ -582,6 +589,10 @@ class Rules:
     def _row_width(self, columns: int, vectors: int) -> int:
         """Columns of a step: the largest power of two up to so many vectors that a row has."""
         return min(vectors * self.unit.lanes, 1 << (columns.bit_length() - 1))
+
+    def sparsifier(self, product: SparseProduct) -> Choice | Refusal:
+        """The fallback for pruned weights, or why dense code is faster."""
+        return choose_sparsifier(self.unit, self.cores, product)
 
     def plain(self, kind: str, height: int, width: int) -> Choice:
         """The schedule of a kernel without multiply-accumulates."""
