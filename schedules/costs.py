@@ -22,6 +22,9 @@ _TRANSPOSED, _PADDED, _STREAMED = 11.0, 17.0, 12.0
 # Share of the vector units' rate that kernels of lanes reach, and what a shuffle takes of an operation's time.
 _LANES_SHARE, _SHUFFLE = 0.9, 0.15
 
+# Bytes per cycle from level 2 of weights that feed one multiply-add each (16 channels per group at 16 lanes).
+_LANE_WEIGHTS = 24.0
+
 # Of separable_conv: a kernel less; bytes per cycle of what is between the convolutions, in level 3 and in memory, of
 # weights that each part reads again, and of a strided input (fitted to 20 pairs of 32 to 512 channels at 7 to 112
 # columns).
@@ -113,10 +116,13 @@ def separable_savings(unit: VectorUnit, first: ConvShape, shape: ConvShape, rows
 
 
 def winograd_lane_cycles(unit: VectorUnit, shape: ConvShape, m: int) -> float:
-    """:func:`dlas.schedules.winograd_conv.winograd_lane_conv`."""
-    tile = lane_tile_operations(m, shape.c_per_group)
+    """:func:`dlas.schedules.winograd_conv.winograd_lane_conv`; each tile reads the weights of its channel block."""
+    products, transforms = lane_tile_operations(m, shape.c_per_group)
+    weights = 4 * (m + 2) ** 2 * shape.c_per_group * unit.lanes
+    streamed = weights / _LANE_WEIGHTS if weights > 0.75 * 1024 * unit.l1_kb else 0.0
     tiles = shape.batch * math.prod(shape.tiles(m)) * -(-shape.c_out // unit.lanes)
-    return tiles * tile / (unit.fma_units * _LANES_SHARE)
+    busy = (products / unit.fma_units + transforms / unit.others) / _LANES_SHARE
+    return tiles * max(busy, streamed)
 
 
 def w_lanes_cycles(unit: VectorUnit, shape: ConvShape, vectors: int, channels: int) -> float:

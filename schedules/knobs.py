@@ -10,8 +10,12 @@ from dlas.passes.conv import ConvShape
 from dlas.passes.packing import NEAR
 from dlas.passes.winograd import SIZES, accesses, operations
 
-# Loads also take issue slots of the FMAs: cycles per load (7-column layers: 2x4+3 beats 1x7 by 11-20%).
-_LOAD_SLOTS = 0.15
+# Loads also take issue slots of the FMAs: cycles per load (7-column layers: 2x4+3 beats 1x7 by 11-20%). Vectors that
+# are worked on in halves leave slots; but operands of large layers come from level 2.
+_LOAD_SLOTS, _LOAD_SLOTS_IN_HALVES = 0.15, 0.1
+
+# Tiles that leave few of 32 registers (28 accumulators against 14, pointwise layers of 14 columns on Zen 4).
+_CROWD, _CROWDED = 24, 1.05
 
 # A second, narrower copy of the tile's code costs a few percent (measured on 3x3 layers of 14, 16 and 32 columns).
 _PARTIAL = 1.05
@@ -41,12 +45,24 @@ class VectorUnit:
     l1_kb: int = 32
     l3_kb: int = 0
 
+    @property
+    def in_halves(self) -> bool:
+        """Whether a core works on its 512-bit vectors in two halves, as Zen 4 does: one FMA per cycle."""
+        return self.lanes == 16 and self.fma_units == 1
+
+    @property
+    def others(self) -> int:
+        """Vector operations per cycle, loads and stores included, where few are FMAs."""
+        return 2 if self.in_halves else self.fma_units
+
     def cycles(self, vectors: int, pixels: int) -> float:
         """Cycles of one reduction step on a register tile of ``vectors`` x ``pixels`` accumulators."""
         accumulators = vectors * pixels
         fma = max(accumulators, self.fma_units * self.fma_latency) / self.fma_units
         loads = vectors + pixels
-        return max(fma, loads / self.loads) + _LOAD_SLOTS * loads
+        crowded = _CROWDED if accumulators > _CROWD else 1.0
+        slots = _LOAD_SLOTS_IN_HALVES if self.in_halves else _LOAD_SLOTS
+        return crowded * max(fma, loads / self.loads) + slots * loads
 
     def keeps(self, size: float) -> bool:
         """Whether so many bytes, a model's weights, stay in the level-3 cache from one inference to the next.
@@ -109,7 +125,7 @@ def separable_rows(unit: VectorUnit, shape: ConvShape, cores: int) -> int | None
 
 # Model of winograd_conv, fitted to 3x3 layers of 8 to 512 channels per group at 7 to 56 columns (18% root mean square):
 # the share of a register tile's estimated cycles that products take; cycles per vector operation, load or store of the
-# transforms and FMA unit; bytes per cycle from memory, level 3 and level 2, at which a transformed input is read again
+# transforms and unit; bytes per cycle from memory, level 3 and level 2, at which a transformed input is read again
 # before the FMAs can start, and weights while they work; what is left of weights that are read again; the cost of a
 # further kernel; and how much faster than packed_conv the estimate must be.
 _PRODUCTS = 0.95
@@ -177,7 +193,8 @@ def winograd_lane_tile(unit: VectorUnit, shape: ConvShape, largest: int = 4) -> 
     columns = 1 + 2 / lane_tile(unit, shape.out_w, shape.k_w)  # that are read and shuffled per pixel and kernel row
     operations_ = {0: shape.out_h * shape.out_w * per_group * (9 + 0.5 * 3 * columns) / _MARGIN}
     for m in (m for m in SIZES if m <= largest):
-        operations_[m] = math.prod(shape.tiles(m)) * lane_tile_operations(m, per_group)
+        products, transforms = lane_tile_operations(m, per_group)
+        operations_[m] = math.prod(shape.tiles(m)) * (products + transforms * unit.fma_units / unit.others)
     return min(operations_, key=lambda m: operations_[m]) or None
 
 
@@ -187,13 +204,14 @@ def tile_operations(m: int) -> tuple[int, int]:
     return into + moved_in, out_of + moved_out + 3 * m * m
 
 
-def lane_tile_operations(m: int, per_group: int) -> float:
-    """What a tile takes where products are in the loops of the transforms, whose loads and stores they hide in part.
+def lane_tile_operations(m: int, per_group: int) -> tuple[float, float]:
+    """What a tile takes where products are in the loops of the transforms: (products, transforms).
 
-    A shuffle counts half; sums that cross over (:func:`dlas.passes.packing.pack_winograd_lanes`) are added, too.
+    Transforms hide a part of their loads and stores. A shuffle counts half; sums that cross over
+    (:func:`dlas.passes.packing.pack_winograd_lanes`) are added, too.
     """
     near, far = min(per_group, NEAR) - 1, -(-per_group // NEAR) - 1
-    return 0.6 * sum(tile_operations(m)) + (per_group + far + 0.5 * (near + far)) * (m + 2) ** 2
+    return (per_group + far + 0.5 * (near + far)) * (m + 2) ** 2, 0.6 * sum(tile_operations(m))
 
 
 def winograd_tiles(
@@ -211,8 +229,8 @@ def winograd_tiles(
         # Transformed, a model's weights take up to this much more.
         read = 0.0 if unit.keeps(model * points / 9) else weights / _FROM_MEMORY
         once = _FROM_L2 if _keeps_l2(unit, model * points / 9) else _FROM_L3
-        transform_output = out_of * k_blocks * tiles * _TRANSFORMS / unit.fma_units
-        transform_input = into * c_blocks * tiles * _TRANSFORMS / unit.fma_units
+        transform_output = out_of * k_blocks * tiles * _TRANSFORMS / unit.others
+        transform_input = into * c_blocks * tiles * _TRANSFORMS / unit.others
         for rows, columns in _parts(tile_rows, tile_columns):
             at_a_time = rows * columns
             if at_a_time < min(tiles, _LEAST_TILES):
@@ -240,7 +258,8 @@ def winograd_tiles(
                 continue
             workgroups = [n for n in range(vectors, k_blocks + 1, vectors) if k_blocks % n == 0]
             for k_w in (n for n in workgroups if n == vectors or (n * unit.lanes <= 64 and depth == c_blocks)):
-                reloads = 2 * points * k_blocks * tiles * (c_blocks // depth - 1)  # of products, for each further depth
+                # Of products, for each further depth; a store of two halves takes two cycles, and level 1 is full.
+                reloads = (6 if unit.in_halves else 2) * points * k_blocks * tiles * (c_blocks // depth - 1)
                 kept = parts > 1 and _keeps_l2(unit, weights * k_w // k_blocks + SCRATCH_BYTES)
                 streamed = weights * parts / (_FROM_L2 if kept else once)
                 transforms = transform_input * (k_blocks // k_w) + transform_output + reloads

@@ -76,6 +76,6 @@ def _cycles(unit: VectorUnit, phases: Polyphase, blocks: int, vectors: int, ow: 
     into = PHASES * shape.c_in * phases.step * phases.vectors_read * (2 * alpha_h + down)
     into += phases.channels * alpha_h * phases.vectors * (2 * alpha_w + along)
     out_of = alpha_h * (alpha_w + m + back_w) + m * (alpha_h + 3 * m + back_h)
-    transforms = (into + out_of * blocks * phases.tiles) * _TRANSFORMS / unit.fma_units
+    transforms = (into + out_of * blocks * phases.tiles) * _TRANSFORMS / unit.others
     parts = phases.parts * shape.tiles(m)[0]
     return parts * (max(products, weights / _FROM_L2) + transforms)

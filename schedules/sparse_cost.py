@@ -1,8 +1,9 @@
 """The cost model of :mod:`dlas.schedules.sparse_conv`: cycles, and the variant and knobs with the fewest of them.
 
 What a core has (lanes, loads, FMAs, caches) is the target's. The constants were fitted to layers of 64 to 1024
-channels, 1x1 and 3x3, at 7 to 56 columns, with 90% zeros (AVX2, 32 KB level 1). Fewer output channels of a
-workgroup than there can be were rarely faster there, and by few percent.
+channels, 1x1 and 3x3, at 7 to 56 columns, with 90% zeros (AVX2, 32 KB level 1), and for vectors that are worked on in
+halves to layers of 32 to 2048 channels with 80 and 90% zeros (Zen 4). Fewer output channels of a workgroup than there
+can be were rarely faster there, and by few percent.
 """
 
 from __future__ import annotations
@@ -20,21 +21,61 @@ from dlas.schedules.sparse_conv import VARIANTS
 LINE = 16
 """Elements of a cache line."""
 
-# Loads of a non-zero's offset and value, and what a vector that straddles two lines costs in further loads. Cycles per
-# non-zero, besides, and per output channel and chunk, of their loops; between chunks: each vector of sums that is kept.
-_LOADS, _SPLIT = 2, 1.8
-_NONZERO, _ROW, _KEEP = 0.6, 5.3, 3.7
-# Per line from level 2 that a non-zero reads, and per line that a workgroup reads for the first time.
-_LINE_FROM_L2, _LINE_FIRST = 1.9, 4.8
-# A chunk's panel of pixels, in sizes of level 1: up to which all of it stays from one output channel to the next, and
-# from which nothing does.
-_KEPT, _NOT_KEPT = 0.22, 2.55
+
+@dataclass(frozen=True)
+class _Rates:
+    """What a core takes.
+
+    Attributes:
+        loads: for a non-zero's offset and value, in loads of vectors.
+        split: further loads for a vector that straddles two lines.
+        per_cycle: loads of vectors; None: the target's.
+        nonzero, row: cycles, besides, per non-zero, and per output channel and chunk.
+        keep: cycles between chunks, per vector of sums that is kept.
+        from_l2, first: cycles per line from level 2 that a non-zero reads, and that a workgroup reads at first.
+        kept, not_kept: a chunk's panel of pixels, in sizes of level 1: up to which all of it stays from one output
+            channel to the next, and from which nothing does.
+        fill: cycles per vector that is copied into the panel of *pack*.
+        weights, streamed, copied: bytes per cycle: of offsets and values, of the input and the result, and of what is
+            copied into tiles.
+    """
+
+    loads: float = 2.0
+    split: float = 1.8
+    per_cycle: int | None = None
+    nonzero: float = 0.6
+    row: float = 5.3
+    keep: float = 3.7
+    from_l2: float = 1.9
+    first: float = 4.8
+    kept: float = 0.22
+    not_kept: float = 2.55
+    fill: float = 1.2
+    weights: float = 12.0
+    streamed: float = 12.0
+    copied: float = 8.4
+
+
+_WHOLE = _Rates()
+_IN_HALVES = _Rates(
+    loads=0.5,
+    split=0.82,
+    per_cycle=1,
+    nonzero=0.94,
+    row=2.0,
+    keep=2.7,
+    from_l2=1.3,
+    first=1.0,
+    kept=0.88,
+    not_kept=2.6,
+    fill=1.7,
+    weights=40.0,
+    streamed=19.0,
+    copied=18.6,
+)
+
 # The same for dense kernels on planes.
 KEPT, NOT_KEPT = 0.44, 2.15
-# Per vector that is copied into the panel of *pack*.
-_FILL = 1.2
-# Bytes per cycle: of offsets and values, of the input and the result, and of what is copied into tiles.
-_WEIGHTS, _STREAMED, _COPIED = 12.0, 12.0, 8.4
 _MOST_ROWS = 128
 
 
@@ -124,9 +165,10 @@ def _tiles(
     if variant == "shift" and shape.k_w == 1:  # one column: that is the planes as they are
         return
     reads = _reads(unit, shape, variant)
+    rates = _IN_HALVES if unit.in_halves else _WHOLE
     pixels = (shape.out_h - 1) * reads.pitch + shape.out_w
     per_group, taps, lanes = shape.c_per_group, shape.k_h * shape.k_w, unit.lanes
-    streamed = 4 * (shape.c_in * shape.in_h * shape.in_w + shape.c_out * shape.out_h * shape.out_w) / _STREAMED
+    streamed = 4 * (shape.c_in * shape.in_h * shape.in_w + shape.c_out * shape.out_h * shape.out_w) / rates.streamed
     most = max(1, unit.registers * 7 // 8)
     sizes = sorted({most, max(1, most // 2), max(1, most * 3 // 8)})
     for accumulators in [given["accumulators"]] if "accumulators" in given else sizes:
@@ -139,21 +181,22 @@ def _tiles(
             split = straddling(lanes, shape.out_h * shape.out_w)
         if variant == "tile":
             moved = shape.batch * shape.c_in * 4 * (shape.in_h * shape.in_w + tiles * reach)
-            copies += (DISPATCH + moved / _COPIED) / shape.batch
-        loads = vectors * (1 + (0.0 if variant == "pack" else _SPLIT * split)) + _LOADS
-        multiply = max(vectors / unit.fma_units, loads / unit.loads, unit.fma_latency) + _NONZERO
+            copies += (DISPATCH + moved / rates.copied) / shape.batch
+        loads = vectors * (1 + (0.0 if variant == "pack" else rates.split * split)) + rates.loads
+        loaded = loads / (rates.per_cycle or unit.loads)
+        multiply = max(vectors / unit.fma_units, loaded, unit.fma_latency) + rates.nonzero
         lines = width / LINE
         # Elements that a channel of the chunk has in the panel, and those that a workgroup copies into it.
         held = taps * width if variant == "pack" else reach * (shape.k_w if variant == "shift" else 1)
-        fill = per_group * taps * vectors * (_FILL + split) if variant == "pack" else 0.0
-        first = per_group * (reach if variant == "pack" else held) / LINE * _LINE_FIRST
+        fill = per_group * taps * vectors * (rates.fill + split) if variant == "pack" else 0.0
+        first = per_group * (reach if variant == "pack" else held) / LINE * rates.first
         for channels, k_w in _blocks(shape, variant, 4 * width, 4 * held, given):
             chunks = -(-per_group // channels)
             panel = 4 * channels * held / (1024 * unit.l1_kb)
-            missed = min(1.0, max(0.0, panel - _KEPT) / (_NOT_KEPT - _KEPT))
-            rows = shape.c_out * (chunks * _ROW + (chunks - 1) * vectors * _KEEP)
-            cycles = nonzeros * (multiply + missed * lines * _LINE_FROM_L2) + rows
-            cycles = tiles * (cycles + shape.c_out / k_w * (first + fill)) + 8 * nonzeros / _WEIGHTS
+            missed = min(1.0, max(0.0, panel - rates.kept) / (rates.not_kept - rates.kept))
+            rows = shape.c_out * (chunks * rates.row + (chunks - 1) * vectors * rates.keep)
+            cycles = nonzeros * (multiply + missed * lines * rates.from_l2) + rows
+            cycles = tiles * (cycles + shape.c_out / k_w * (first + fill)) + 8 * nonzeros / rates.weights
             yield SparseTile(accumulators, channels, k_w, variant, cycles + streamed + copies)
 
 

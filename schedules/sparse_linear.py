@@ -86,6 +86,8 @@ _GATHERED, _GATHER, _SUM = 4096, 1.05, 4.0
 # sparse_matmul: how much slower than its loads the inner loop is; cycles per sum and chunk, and per vector of it that
 # is kept in between; per line that a panel of rows brings from level 2; per element that is transposed.
 _LOADS, _ROW, _KEEP, _LINE_FROM_L2, _TRANSPOSE = 1.15, 14.0, 1.2, 1.4, 0.5
+# The same loop on vectors that are worked on in halves (Zen 4, 768 to 3072 and back, 128 rows).
+_HALVES = 1.3
 _LINE_BYTES = 64
 # Bytes of a non-zero.
 _NONZERO_BYTES = 6
@@ -146,7 +148,8 @@ def _matmul_tiles(unit: VectorUnit, m: int, n: int, k: int, nonzeros: int, model
 
 def _step(unit: VectorUnit, vectors: int, group: int) -> float:
     """Cycles of a non-zero: loads of inputs, of its value and its share of a word of columns; or FMAs."""
-    return max((vectors + 1 + 1 / min(group, 4)) / unit.loads, vectors / unit.fma_units)
+    slower = _HALVES if unit.in_halves else 1.0
+    return slower * max((vectors + 1 + 1 / min(group, 4)) / unit.loads, vectors / unit.others)
 
 
 def _outputs(unit: VectorUnit, n: int, most: int) -> int:
