@@ -38,6 +38,7 @@ class _Rates:
         fill: cycles per vector that is copied into the panel of *pack*.
         weights, streamed, copied: bytes per cycle: of offsets and values, of the input and the result, and of what is
             copied into tiles.
+        shifted: factor on *shift*, whose pitch of whole vectors other layers of its image size get, too.
     """
 
     loads: float = 2.0
@@ -54,6 +55,7 @@ class _Rates:
     weights: float = 12.0
     streamed: float = 12.0
     copied: float = 8.4
+    shifted: float = 1.0
 
 
 _WHOLE = _Rates()
@@ -72,6 +74,7 @@ _IN_HALVES = _Rates(
     weights=40.0,
     streamed=19.0,
     copied=18.6,
+    shifted=1.25,
 )
 
 # The same for dense kernels on planes.
@@ -197,7 +200,8 @@ def _tiles(
             rows = shape.c_out * (chunks * rates.row + (chunks - 1) * vectors * rates.keep)
             cycles = nonzeros * (multiply + missed * lines * rates.from_l2) + rows
             cycles = tiles * (cycles + shape.c_out / k_w * (first + fill)) + 8 * nonzeros / rates.weights
-            yield SparseTile(accumulators, channels, k_w, variant, cycles + streamed + copies)
+            cycles = (cycles + streamed + copies) * (rates.shifted if variant == "shift" else 1.0)
+            yield SparseTile(accumulators, channels, k_w, variant, cycles)
 
 
 def _blocks(
