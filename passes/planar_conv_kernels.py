@@ -53,7 +53,7 @@ class PlanarConvKernels(PlanarKernels):
         """
         register = RegisterTile.of(out.pixels, self.block, choice.knobs["accumulators"])
         run = min(choice.knobs["run"], register.count)
-        tail = Tail(self, out, -(-register.count // run), epilogue, results)
+        tail = Tail(self, out, -(-register.count // run), register.cover, epilogue, results)
         source = Source.of(shape, data)
         nest = _Nest(tail, shape, source, register, run, choice.knobs["t_k"])
         elements = source.planes * source.size

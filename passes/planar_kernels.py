@@ -39,7 +39,7 @@ class PlanarKernels(KernelFrame):
         out: Plane,
     ) -> list[Planar]:
         """Elementwise ops on planes that no other kernel takes."""
-        tail = Tail(self, out, 1, epilogue, results)
+        tail = Tail(self, out, 1, out.cover, epilogue, results)
         k_w = max(k for k in range(1, min(shape[1], _PLANES) + 1) if shape[1] % k == 0)
 
         def emit(b: d.DispatchBody, bound: list[ir.Value], place: Place, outs: list[ir.Value]) -> list[ir.Value]:
@@ -258,7 +258,11 @@ class Place:
 
 
 class Tail:
-    """The end of a kernel on planes: the epilogue, zeros between rows, and zeros around the pixels."""
+    """The end of a kernel on planes: the epilogue, zeros between rows, and zeros around the pixels.
+
+    ``tiles`` workgroups of a channel write ``cover`` elements from the first pixel on, which may be fewer than those of
+    other kernels that write planes of this geometry.
+    """
 
     sources: dict[ir.Value, ir.Value]
     per_plane: dict[ir.Value, ir.Value]
@@ -266,9 +270,16 @@ class Tail:
     mask: ir.Value | None
 
     def __init__(
-        self, frame: PlanarKernels, out: Plane, tiles: int, epilogue: Epilogue, results: Sequence[ResultSpec]
+        self,
+        frame: PlanarKernels,
+        out: Plane,
+        tiles: int,
+        cover: int,
+        epilogue: Epilogue,
+        results: Sequence[ResultSpec],
     ) -> None:
-        self.frame, self.out, self.tiles, self.epilogue, self.results = frame, out, tiles, epilogue, results
+        self.frame, self.out, self.tiles, self.cover = frame, out, tiles, cover
+        self.epilogue, self.results = epilogue, results
         self.vector = ir.VectorType.get([frame.block], frame.element)
         self.masked = any(any(result.halo) for result in results)
 
@@ -331,7 +342,7 @@ class Tail:
                 d0, d1 = (ir.AffineExpr.get_dim(p) for p in range(2))
                 channel = v.minimum(v.affine(d0 * share + d1, place.tile, i), d.index_constant(place.k_w - 1))
                 target = _zeros(carried[0], [channel], 0, self.out.start, self.vector)
-                return [_zeros(target, [channel], self.out.start + self.out.cover, self.out.size, self.vector)]
+                return [_zeros(target, [channel], self.out.start + self.cover, self.out.size, self.vector)]
 
             outs[number : number + 1] = v.loop(share, [outs[number]], zero)
         return outs

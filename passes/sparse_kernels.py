@@ -61,7 +61,7 @@ class SparseKernels(PlanarKernels):
             out: geometry of the results.
         """
         register = RegisterTile.of(out.pixels, self.block, choice.knobs["accumulators"])
-        tail = Tail(self, out, register.count, epilogue, results)
+        tail = Tail(self, out, register.count, register.cover, epilogue, results)
         source = Source.of(shape, data)
         if choice.knobs.get("tile"):
             source = self._tiled(source, tail, register, layer)

@@ -133,6 +133,26 @@ def test_every_shape(
     assert sum(len(kernel.layer.split(", ")) for kernel in artifact.kernels if kernel.kind == "sparse") == len(layers)
 
 
+def test_register_tiles_differ_between_layers(
+    check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, vectors: Any
+) -> None:
+    """One tile that reaches over the last pixel, and some that do not: both leave zeros where the next layer pads."""
+
+    def sparse(self, shape, nonzeros, algorithm):
+        knobs = {"accumulators": 14 if shape.c_out % 16 else 3, "channels": shape.c_per_group, "k_w": shape.c_out}
+        return Implementation((PLANAR,), PLANAR, 0.0, Choice("sparse_conv", knobs, "forced"))
+
+    monkeypatch.setattr(Rules, "sparse", sparse)
+    torch.manual_seed(14)
+    widths = (24, 16, 24, 16, 24, 16, 24)
+    layers = [nn.Sequential(nn.Conv2d(a, b, 3, 1, 1), nn.ReLU()) for a, b in zip(widths, widths[1:], strict=False)]
+    stem = nn.Sequential(nn.Conv2d(8, 24, 3, 1, 1), nn.Conv2d(24, 24, 3, 1, 1))  # leaves its values in the buffers
+    model = _prune(nn.Sequential(stem, nn.MaxPool2d(2), *layers), 0.8)
+    for size in ((16, 16), (14, 22)):
+        artifact = check(model, (torch.randn(2, 8, *size),), target=vectors).artifact
+        assert sum(kernel.calls for kernel in artifact.kernels if kernel.schedule == "sparse_conv") == len(layers) + 2
+
+
 def test_networks_mix_layouts(check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(12)
     _forced(monkeypatch)
