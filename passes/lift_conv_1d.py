@@ -117,9 +117,11 @@ class LiftConv1d(Pass):
 
     def run(self, module: Any) -> list[Note]:
         notes: list[Note] = []
+        # Where columns are images, their pointwise convolutions only look like 1-D ones.
+        images = [op.parent for op in walk(module, *_COLUMNS) if _is_over_images(op)]
         kinds = ("linalg.generic", "tensor.pad", "tensor.concat", *_RESHAPES, *_ROOTS, *_COLUMNS, *_CHANNELS_LAST)
         for op in walk(module, *kinds):
-            plan = Plan.analyze(op)
+            plan = None if op.parent in images else Plan.analyze(op)
             if isinstance(plan, Refusal):
                 notes.append(Note(self.name, layer_of(op), False, plan.reason))
             elif plan is not None:
@@ -208,6 +210,11 @@ def _is_column(op: Any) -> bool:
     """Whether a 2-D operation slides a window of width 1 over columns."""
     data, window, result = (shape_of(value) for value in (op.operands[0], op.operands[1], op.results[0]))
     return data[-1] == window[-1] == result[-1] == 1 and data[-2] != 1
+
+
+def _is_over_images(op: Any) -> bool:
+    """Whether a 2-D operation has results of one column by a window of several: the columns are images."""
+    return shape_of(op.results[0])[-1] == 1 and shape_of(op.operands[1])[-1] > 1 and shape_of(op.results[0])[-2] != 1
 
 
 def _is_dynamic(op: Any) -> bool:
