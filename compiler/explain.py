@@ -117,7 +117,7 @@ class Explanation:
         kernels: slowest first if timed, else in the module's order.
         refused: ops that got no schedule.
         padded: (layer, what was padded) for groups whose channels filled no block.
-        apart: (depthwise layer, pointwise layer behind it, reason) for those that are a kernel each.
+        apart: (depthwise or grouped layer, pointwise layer behind it, reason) for those that are a kernel each.
         shrunk: (layers, what was taken out, or why nothing was) for channels whose weights are all zero.
         layouts: the layout assignment, in the model's order.
         layout_cycles: estimated cycles of all that the assignment has a say in, transforms included.

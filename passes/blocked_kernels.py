@@ -27,7 +27,7 @@ from dlas.passes.kernel_frame import (
     tensor_bytes,
 )
 from dlas.passes.matmul import MatmulSite
-from dlas.passes.packing import pack_weights
+from dlas.passes.packing import pack_lanes, pack_weights
 from dlas.passes.plan import Choice
 from dlas.passes.planar_conv_kernels import PlanarConvKernels
 from dlas.passes.polyphase_kernels import PolyphaseKernels
@@ -261,10 +261,7 @@ class KernelEmitter(
         """
         block, per_group = self.block, shape.c_per_group
         k_h, k_w = shape.k_h, shape.k_w
-        padded = np.zeros((-(-shape.c_out // block) * block, *weights.shape[1:]), np.float32)
-        padded[: shape.c_out] = weights
-        packed = padded.reshape(-1, block, per_group, k_h, k_w).transpose(0, 3, 4, 2, 1)
-        filter_ = make_constant(np.ascontiguousarray(packed), self.element)
+        filter_ = make_constant(pack_lanes(weights, block), self.element)
 
         def emit(b: d.DispatchBody, bindings: Sequence[ir.Value], tile: Tile, init: ir.Value) -> ir.Value:
             k, h, w, o, y, x, i = dims(*range(7))

@@ -26,6 +26,7 @@ from dlas.passes.concat import ConcatSite
 from dlas.passes.conv import CONV_OPS, ConvSite, pad_amounts
 from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.generics import layer_of
+from dlas.passes.hidden_rows import FirstConv
 from dlas.passes.kernel_frame import Blocked, Epilogue, ResultSpec
 from dlas.passes.knob_request import KnobRequest
 from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation
@@ -35,7 +36,6 @@ from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
 from dlas.passes.planar import Phases, Planar, PlanarGeometry, PlanarSite
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
-from dlas.passes.separable_kernels import Depthwise
 from dlas.passes.sparse_linear_kernels import RowTiles
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
@@ -53,7 +53,7 @@ class LayoutReport:
     refused: list[tuple[str, str, str]] = field(default_factory=list)  # (layer, op, reason)
     assignments: list[Assignment] = field(default_factory=list)  # one per function
     padded: list[tuple[str, str]] = field(default_factory=list)  # (layer, groups that were padded)
-    # (depthwise layer, pointwise layer behind it, why each has a kernel of its own)
+    # (depthwise or grouped layer, pointwise layer behind it, why each has a kernel of its own)
     apart: list[tuple[str, str, str]] = field(default_factory=list)
     # (layer, op, its schedule) for each convolution and linear layer, in order
     choices: list[tuple[str, str, Choice]] = field(default_factory=list)
@@ -107,7 +107,7 @@ class _Rewriter:
         self.claimed: dict[ir.Operation, _Group] = {}
         self.elementwise: dict[ir.Operation, Elementwise | Refusal] = {}
         self.joined: set[ir.Operation] = set()  # concatenations in the blocked layout
-        self.pairs: dict[ir.Value, tuple[_Group, Choice]] = {}  # depthwise groups, by result, in pointwise kernels
+        self.pairs: dict[ir.Value, tuple[_Group, Choice]] = {}  # groups, by result, in pointwise kernels
         self.decided: dict[ir.Operation, Choice] = {}
         self.depths = self._depths()
         self.demands = self._halo_demands()
@@ -448,7 +448,7 @@ class _Rewriter:
             return self._emit_separable(site, layer, epilogue, results)
         request = KnobRequest.of(site.op)
         if request is not None and request.schedule == "separable_conv":
-            reason = "separable_conv: there is no depthwise convolution before it whose result it alone reads"
+            reason = "separable_conv: no depthwise or grouped convolution comes before it whose result it alone reads"
             raise ScheduleError(reason, where=f"layer {site.layer}", hint="a transform script asks for it")
         if choice.schedule == "polyphase_conv":
             emit_phases = self.emitter.polyphase_conv
@@ -472,9 +472,9 @@ class _Rewriter:
         return emit(site.shape, blocked, site.weights, choice, layer, epilogue, results)
 
     def _separable(self, group: _Group) -> Choice | None:
-        """The choice of one kernel for a depthwise group and the pointwise convolution that alone reads its result."""
+        """The choice of one kernel for a depthwise or grouped convolution and the pointwise one that alone reads it."""
         root = group.root
-        if not isinstance(root, ConvSite) or root.shape.kind != "depthwise":
+        if not isinstance(root, ConvSite) or root.shape.kind not in ("depthwise", "grouped"):
             return None
         for op in self._users(group.results):
             site = self.graph.sites.get(op)
@@ -486,44 +486,44 @@ class _Rewriter:
         return None
 
     def _separable_with(self, root: ConvSite, group: _Group, op: ir.Operation, site: ConvSite) -> Choice | Refusal:
-        shape, chosen = site.shape, self.graph.chosen(op)
+        shape, chosen, first = site.shape, self.graph.chosen(op), f"the {root.shape.kind} convolution"
         computed = {root.result, *(site.op.results[0] for site in group.epilogue)}
         others = [o for site in group.epilogue for o in site.operands if o.value not in computed]
         if len(group.results) > 1 or len(self._users(group.results)) > 1:
-            return Refusal("the depthwise convolution's result is read elsewhere, too")
+            return Refusal(f"{first}'s result is read elsewhere, too")
         if any(operand.access not in (Access.CHANNEL, Access.SCALAR) for operand in others):
             return Refusal("the elementwise ops between them read more than constants")
         if shape.stride != (1, 1) or any(shape.pads):
             return Refusal("the pointwise convolution has a stride or padding")
         if root.shape.c_out % self.config.block:
             return Refusal(f"{root.shape.c_out} channels between them do not fill blocks of {self.config.block}")
-        if group.choice.schedule != "lane_conv":
-            return Refusal(f"the depthwise convolution's schedule is {group.choice.schedule}")
+        if group.choice.schedule not in ("lane_conv", "winograd_lane_conv"):
+            return Refusal(f"{first}'s schedule is {group.choice.schedule}")
         if chosen is None or chosen.choice is None:
             return Refusal("the pointwise convolution has no schedule")
         if chosen.choice.schedule != "packed_conv" or chosen.choice.knobs.get("direct"):
             return Refusal(f"the pointwise convolution's schedule is {chosen.choice.schedule}")
         request = KnobRequest.of(op)
         if request is not None and request.schedule == "separable_conv":
-            asked = self.config.policy.asked_separable(root.shape, shape, request)
+            asked = self.config.policy.asked_separable(root.shape, group.choice, shape, request)
             if isinstance(asked, Refusal):
                 hint = "a transform script asks for it"
                 raise ScheduleError(asked.reason, where=f"layer {site.layer}", hint=hint)
             return asked
         if request is not None or group.choice.asked:
             return Refusal("a transform script asks for a kernel each")
-        return self.config.policy.separable(root.shape, shape)
+        return self.config.policy.separable(root.shape, group.choice, shape)
 
     def _emit_separable(
         self, site: ConvSite, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
     ) -> list[Blocked]:
-        """The kernel of a pointwise convolution and of the depthwise one before it."""
+        """The kernel of a pointwise convolution and of the one before it."""
         group, choice = self.pairs[site.data]
         root = group.root
         assert isinstance(root, ConvSite)
-        data = self._blocked(root.data, root.shape.pads, 0.0)
+        data = self._blocked(root.data, _read_pads(root, group.choice), 0.0)
         before = Epilogue(group.epilogue, group.source)
-        first = Depthwise(root.shape, data, root.weights, before, ResultSpec(group.results[0]))
+        first = FirstConv(root.shape, data, root.weights, before, ResultSpec(group.results[0]))
         both = f"{root.layer}, {layer}"
         return self.emitter.separable_conv(first, site.shape, site.weights, choice, both, epilogue, results)
 

@@ -55,11 +55,14 @@ class LayoutPolicy(Protocol):
     ) -> Implementation | Refusal:
         """The same for ``[m, k] x [k, n]``."""
 
-    def asked_separable(self, first: ConvShape, shape: ConvShape, request: KnobRequest) -> Choice | Refusal:
+    def asked_separable(
+        self, first: ConvShape, before: Choice, shape: ConvShape, request: KnobRequest
+    ) -> Choice | Refusal:
         """The same for :meth:`separable`."""
 
-    def separable(self, first: ConvShape, shape: ConvShape) -> Choice | Refusal:
-        """The schedule of a depthwise convolution and the pointwise one behind it as one kernel, or why not."""
+    def separable(self, first: ConvShape, before: Choice, shape: ConvShape) -> Choice | Refusal:
+        """The schedule of a convolution by lanes (``before``) and the pointwise one behind it as one kernel, or why
+        not."""
 
     def matmul(self, m: int, n: int, k: int) -> Choice | Refusal:
         """The schedule of ``[m, k] x [k, n]``."""

@@ -42,6 +42,13 @@ def pack_weights(
     return groups, np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])
 
 
+def pack_lanes(weights: np.ndarray, block: int) -> np.ndarray:
+    """Weights ``[C, C_PG, K_h, K_w]`` to ``[C/block, K_h, K_w, C_PG, block]``; the last block is padded."""
+    padded = np.pad(weights, ((0, -weights.shape[0] % block), (0, 0), (0, 0), (0, 0)))
+    split = padded.reshape(-1, block, *weights.shape[1:])
+    return np.ascontiguousarray(split.transpose(0, 3, 4, 2, 1))
+
+
 def pack_winograd_weights(
     shape: ConvShape, weights: np.ndarray, merge: int, block: int, m: int, depth: int, t_o: int, k_w: int
 ) -> np.ndarray:

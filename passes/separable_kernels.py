@@ -1,16 +1,15 @@
-"""Emit depthwise separable convolutions on the blocked layout: a depthwise and the pointwise convolution behind it as
-one kernel, some rows at a time, so that what the first computes for the second stays in the core's own cache.
+"""Emit separable convolutions on the blocked layout: a depthwise or small-group and the pointwise convolution behind it
+as one kernel, some rows at a time, so that what the first computes for the second stays in the core's own cache.
 
     for R rows of the result:
-      for c, row, pixel:  hidden[c, row, pixel] = epilogue of the depthwise (x[c, ...] * taps[c])     vector code
+      for c, row, pixel:  hidden[c, row, pixel] = epilogue of the first (x[c, ...] * taps[c])         vector code
       for T_O channels:   out[k, row, pixel] = epilogue (sum over c, i of hidden[c, row, pixel, i] * wt[c, i, k])
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from iree.compiler import ir
@@ -19,6 +18,7 @@ from dlas.passes import dispatch as d
 from dlas.passes import vectors as v
 from dlas.passes.constants import make_constant
 from dlas.passes.conv import ConvShape
+from dlas.passes.hidden_rows import FirstConv, HiddenRows, Lanes, hidden_rows
 from dlas.passes.kernel_frame import (
     Blocked,
     Epilogue,
@@ -27,6 +27,7 @@ from dlas.passes.kernel_frame import (
     ResultSpec,
     Slices,
     Tile,
+    constant,
     dims,
     multiply_add,
 )
@@ -36,26 +37,12 @@ from dlas.passes.plan import Choice
 _LINE = 16  # elements of a cache line
 
 
-@dataclass(frozen=True)
-class Depthwise:
-    """The first convolution of a pair: its extents, input, weights ``[C, 1, K_h, K_w]`` and elementwise ops.
-
-    The epilogue reads constants besides, and has one result, which the second convolution reads and nothing else.
-    """
-
-    shape: ConvShape
-    data: Blocked
-    weights: np.ndarray
-    epilogue: Epilogue
-    result: ResultSpec
-
-
 class SeparableKernels(KernelFrame):
-    """The part of the emitter for depthwise separable convolutions."""
+    """The part of the emitter for separable convolutions."""
 
     def separable_conv(
         self,
-        first: Depthwise,
+        first: FirstConv,
         shape: ConvShape,
         weights: np.ndarray,
         choice: Choice,
@@ -63,39 +50,37 @@ class SeparableKernels(KernelFrame):
         epilogue: Epilogue,
         results: Sequence[ResultSpec],
     ) -> list[Blocked]:
-        """A depthwise convolution and the 1x1 convolution of stride 1 that reads it.
+        """A convolution by lanes and the 1x1 convolution of stride 1 that reads it.
 
         The second one's weights are packed to ``[K/T_O, C/B, B, T_O/B, B]``; a workgroup has all output channels of
         some rows.
         """
         block, t_o, rows = self.block, choice.knobs["t_o"], choice.knobs["rows"]
         c_blocks = shape.c_in // block
-        taps = first.weights.reshape(c_blocks, block, first.shape.k_h, first.shape.k_w).transpose(0, 2, 3, 1)
         _, packed = pack_weights(shape, weights, 1, block, t_o)
         packed = packed.reshape(-1, c_blocks, block, t_o // block, block)
         lanes = self._channel_vectors(first.epilogue, c_blocks)
-        nest = _Nest(self, first, shape, choice, epilogue, results)
+        before = hidden_rows(self, first, choice)
+        nest = _Nest(self, before, shape, choice, epilogue, results)
         inputs = [
             first.data.value,
-            make_constant(np.ascontiguousarray(taps), self.element),
+            make_constant(before.weights, self.element),
             make_constant(np.ascontiguousarray(packed), self.element),
             *lanes.values(),
         ]
 
         def emit(b: d.DispatchBody, bindings: Sequence[ir.Value], tile: Tile, slices: Slices) -> list[ir.Value]:
-            data, before = first.data, first.shape
-            height = (before.out_h - 1) * before.stride[0] + (before.k_h - 1) * before.dilation[0] + 1
-            width = (before.out_w - 1) * before.stride[1] + (before.k_w - 1) * before.dilation[1] + 1
-            offsets = [tile.image, 0, data.halo[0] - before.pads[0], data.halo[1] - before.pads[1], 0]
-            sizes = [1, c_blocks, height, width, block]
+            data, pads = first.data, first.shape.pads
+            offsets = [tile.image, 0, data.halo[0] - pads[0], data.halo[1] - pads[1], 0]
+            sizes = [1, c_blocks, *before.window, block]
             x = b.load(bindings[0], offsets, sizes, sizes[1:])
-            constants = [
+            taps, filter_ = (
                 b.load(binding, [0] * len(shape_), shape_, shape_)
-                for binding, shape_ in zip(bindings[1:3], (taps.shape, packed.shape), strict=True)
-            ]
+                for binding, shape_ in zip(bindings[1:3], (before.weights.shape, packed.shape), strict=True)
+            )
             sizes = [c_blocks, block]
             vectors = {key: b.load(value, [0, 0], sizes, sizes) for key, value in zip(lanes, bindings[3:], strict=True)}
-            return nest.emit(x, constants[0], constants[1], vectors, slices, tile)
+            return nest.emit(x, taps, filter_, vectors, slices, tile)
 
         return self.windowed(
             kind="separable",
@@ -103,7 +88,7 @@ class SeparableKernels(KernelFrame):
             layer=layer,
             shape=(shape.batch, shape.c_out, shape.out_h, shape.out_w),
             unit=rows,
-            scratch=[nest.hidden],
+            scratch=nest.scratch(),
             tile_blocks=-(-shape.c_out // block),
             root=LoopNest(inputs, emit),
             epilogue=epilogue,
@@ -119,21 +104,23 @@ class _Nest:
     def __init__(
         self,
         frame: SeparableKernels,
-        first: Depthwise,
+        before: HiddenRows,
         shape: ConvShape,
         choice: Choice,
         epilogue: Epilogue,
         results: Sequence[ResultSpec],
     ) -> None:
-        self.frame, self.first, self.shape = frame, first, shape
+        self.frame, self.before, self.shape = frame, before, shape
         self.epilogue, self.results = epilogue, results
-        self.rows, self.pixels, self.t_o = (choice.knobs[name] for name in ("rows", "pixels", "t_o"))
+        self.rows, self.t_o = choice.knobs["rows"], choice.knobs["t_o"]
         self.block = frame.block
         self.c_blocks = shape.c_in // self.block
         self.k_blocks = self.t_o // self.block
         self.k_tiles = -(-shape.c_out // self.t_o)
-        self.vector = ir.VectorType.get([self.block], frame.element)
-        self.hidden = [self.c_blocks, self.rows, self._room(), self.block]
+
+    def scratch(self) -> list[Sequence[int]]:
+        """The shapes of the tensors that :meth:`emit` is lent: the hidden rows, and what they are made with."""
+        return [[self.c_blocks, self.rows, self._room(), self.block], *self.before.scratch]
 
     def _room(self) -> int:
         """Pixels of a row of the hidden result: a few more than there are where channel blocks, one behind the other,
@@ -145,106 +132,46 @@ class _Nest:
         return min(range(self.shape.out_w, self.shape.out_w + 4), key=lambda width: (shared(width), width))
 
     def emit(
-        self,
-        x: ir.Value,
-        taps: ir.Value,
-        wt: ir.Value,
-        lanes: Mapping[tuple[int, int], ir.Value],
-        slices: Slices,
-        tile: Tile,
+        self, x: ir.Value, taps: ir.Value, wt: ir.Value, lanes: Lanes, slices: Slices, tile: Tile
     ) -> list[ir.Value]:
         """Some rows after the other."""
 
         def part(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-            *outs, hidden = carried
+            outs, scratch = carried[: len(slices.outs)], carried[len(slices.outs) :]
             top = v.affine(ir.AffineExpr.get_dim(0) * self.rows, number)
-            hidden = self._depthwise(x, taps, lanes, hidden, top)
+            rows: v.Index = self.rows
+            if self.shape.out_h % self.rows:  # the last part is shorter
+                rows = v.affine_min([constant(rows), ir.AffineExpr.get_dim(0) * -1 + self.shape.out_h], top)
+            scratch = self.before.emit(x, taps, lanes, scratch, top, rows)
             outs = v.loop(
                 self.k_tiles,
                 outs,
-                lambda tile_, outs: self._pointwise(hidden, wt, slices, outs, tile_, top),
+                lambda tile_, outs: self._pointwise(scratch[0], wt, slices, outs, tile_, top, rows),
             )
-            return [*outs, hidden]
+            return [*outs, *scratch]
 
-        parts: v.Range = self.shape.out_h // self.rows if tile.rows.units is None else tile.rows.units
-        *outs, tile.scratch[0] = v.loop(parts, [*slices.outs, tile.scratch[0]], part)
-        return outs
-
-    # -- the depthwise convolution ---------------------------------------------------------------------------------
-
-    def _depthwise(
-        self, x: ir.Value, taps: ir.Value, lanes: Mapping[tuple[int, int], ir.Value], hidden: ir.Value, top: ir.Value
-    ) -> ir.Value:
-        """``rows`` rows of its result from row ``top``, to ``hidden``."""
-        whole, rest = divmod(self.shape.out_w, self.pixels)
-        d0, d1 = dims(0, 1)
-
-        def row(c: ir.Value, r: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
-            first = v.affine((d0 + d1) * self.first.shape.stride[0], top, r)
-
-            def pixels(t: ir.Value, carried: list[ir.Value], count: int = self.pixels) -> list[ir.Value]:
-                left = v.affine(d0 * self.pixels, t)
-                values = self._pixels(x, taps, lanes, (c, first, left), count)
-                written, index = carried[0], v.Indices()
-                for p, value in enumerate(values):
-                    written = v.write(value, written, [c, r, v.affine(d0 + p, left), 0], index)
-                return [written]
-
-            if whole:
-                carried = v.loop(whole, carried, pixels)
-            return pixels(d.index_constant(whole), carried, rest) if rest else carried
-
-        return v.loops([self.c_blocks, self.rows], [hidden], row)[0]
-
-    def _pixels(
-        self,
-        x: ir.Value,
-        taps: ir.Value,
-        lanes: Mapping[tuple[int, int], ir.Value],
-        place: tuple[ir.Value, ir.Value, ir.Value],
-        count: int,
-    ) -> list[ir.Value]:
-        """``count`` pixels of a row, whose first input is at (channel block, row, column of the result)."""
-        shape, (c, first, left) = self.first.shape, place
-        stride, dilation = shape.stride[1], shape.dilation[1]
-        padding = d.float_constant(0.0, self.frame.element)
-        columns = sorted({p * stride + q * dilation for p in range(count) for q in range(shape.k_w)})
-        d0, d1 = dims(0, 1)
-
-        def row(y: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-            index, sums = v.Indices(), list(sums)
-            line = v.affine(d0 + d1 * shape.dilation[0], first, y)
-            weights = [v.read(taps, [c, y, q, 0], self.vector, padding, index) for q in range(shape.k_w)]
-            for column in columns:
-                value = v.read(x, [c, line, v.affine(d0 * stride + column, left), 0], self.vector, padding, index)
-                for q in range(shape.k_w):
-                    pixel, between = divmod(column - q * dilation, stride)
-                    if not between and 0 <= pixel < count:
-                        sums[pixel] = v.emit("vector.fma", [value, weights[q], sums[pixel]], self.vector)
-            return sums
-
-        sums = v.loop(shape.k_h, [v.constant_vector(0.0, self.vector)] * count, row)
-        epilogue = self.first.epilogue
-        if not epilogue.ops:
-            return sums
-        assert epilogue.source is not None
-        index = v.Indices()
-        known = {key: v.read(value, [c, 0], self.vector, padding, index) for key, value in lanes.items()}
-        apply = self.frame.apply_epilogue
-        return [apply(epilogue, {epilogue.source: value}, known, [self.first.result])[0] for value in sums]
-
-    # -- the pointwise convolution ---------------------------------------------------------------------------------
+        parts: v.Range = -(-self.shape.out_h // self.rows) if tile.rows.units is None else tile.rows.units
+        carried = v.loop(parts, [*slices.outs, *tile.scratch], part)
+        tile.scratch[:] = carried[len(slices.outs) :]
+        return carried[: len(slices.outs)]
 
     def _pointwise(
-        self, hidden: ir.Value, wt: ir.Value, slices: Slices, outs: list[ir.Value], number: ir.Value, top: ir.Value
+        self,
+        hidden: ir.Value,
+        wt: ir.Value,
+        slices: Slices,
+        outs: list[ir.Value],
+        number: ir.Value,
+        top: ir.Value,
+        rows: v.Index,
     ) -> list[ir.Value]:
         """The ``number``-th T_O channels of ``rows`` rows of the result from row ``top``."""
         d0 = ir.AffineExpr.get_dim(0)
         first = v.affine(d0 * self.k_blocks, number)
         width, block = self.shape.out_w, self.block
-        place, sizes = [first, top, 0, 0], [self.k_blocks, self.rows, width, block]
+        place, sizes = [first, top, 0, 0], [self.k_blocks, rows, width, block]
         parts = [v.extract_slice(out, place, sizes) for out in outs]
-        data = v.extract_slice(hidden, [0, 0, 0, 0], [self.c_blocks, self.rows, width, block])
+        data = v.extract_slice(hidden, [0, 0, 0, 0], [self.c_blocks, rows, width, block])
         sizes_ = [1, self.c_blocks, block, self.k_blocks, block]
         filter_ = v.extract_slice(wt, [number, 0, 0, 0, 0], sizes_, sizes_[1:])
         k, h, w, o, c, i = dims(*range(6))

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from iree.compiler import ir
 
-from dlas.passes.dispatch import affine_map, index_constant
+from dlas.passes.dispatch import affine_map, index_constant, tensor_type
 
 Index: TypeAlias = "int | ir.Value"
 
@@ -237,31 +237,31 @@ def scaled(value: Index, factor: int, constant: int) -> Index:
 
 
 def extract_slice(
-    source: ir.Value, offsets: Sequence[Index], sizes: Sequence[int], shape: Sequence[int] | None = None
+    source: ir.Value, offsets: Sequence[Index], sizes: Sequence[Index], shape: Sequence[Index] | None = None
 ) -> ir.Value:
     """``tensor.extract_slice`` with unit strides; ``shape`` may drop unit dimensions of ``sizes``."""
     element = ir.ShapedType(source.type).element_type
-    dynamic = [offset for offset in offsets if not isinstance(offset, int)]
+    dynamic = [[number for number in part if not isinstance(number, int)] for part in (offsets, sizes)]
     return ir.Operation.create(
         "tensor.extract_slice",
-        results=[ir.RankedTensorType.get(list(shape or sizes), element)],
-        operands=[source, *dynamic],
+        results=[tensor_type(shape or sizes, element)],
+        operands=[source, *dynamic[0], *dynamic[1]],
         attributes={
-            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, len(dynamic), 0, 0]),
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, *map(len, dynamic), 0]),
             **_static(offsets, sizes),
         },
     ).result
 
 
-def insert_slice(source: ir.Value, target: ir.Value, offsets: Sequence[Index], sizes: Sequence[int]) -> ir.Value:
+def insert_slice(source: ir.Value, target: ir.Value, offsets: Sequence[Index], sizes: Sequence[Index]) -> ir.Value:
     """``tensor.insert_slice`` with unit strides."""
-    dynamic = [offset for offset in offsets if not isinstance(offset, int)]
+    dynamic = [[number for number in part if not isinstance(number, int)] for part in (offsets, sizes)]
     return ir.Operation.create(
         "tensor.insert_slice",
         results=[target.type],
-        operands=[source, target, *dynamic],
+        operands=[source, target, *dynamic[0], *dynamic[1]],
         attributes={
-            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, len(dynamic), 0, 0]),
+            "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, *map(len, dynamic), 0]),
             **_static(offsets, sizes),
         },
     ).result
@@ -280,10 +280,12 @@ def parallel_insert_slice(source: ir.Value, target: ir.Value, offsets: Sequence[
     )
 
 
-def _static(offsets: Sequence[Index], sizes: Sequence[int]) -> dict[str, ir.Attribute]:
-    static = [offset if isinstance(offset, int) else ir.ShapedType.get_dynamic_stride_or_offset() for offset in offsets]
+def _static(offsets: Sequence[Index], sizes: Sequence[Index]) -> dict[str, ir.Attribute]:
+    dynamic = ir.ShapedType.get_dynamic_stride_or_offset()
+    numbers = ([number if isinstance(number, int) else dynamic for number in part] for part in (offsets, sizes))
+    static_offsets, static_sizes = (ir.DenseI64ArrayAttr.get(part) for part in numbers)
     return {
-        "static_offsets": ir.DenseI64ArrayAttr.get(static),
-        "static_sizes": ir.DenseI64ArrayAttr.get(list(sizes)),
+        "static_offsets": static_offsets,
+        "static_sizes": static_sizes,
         "static_strides": ir.DenseI64ArrayAttr.get([1] * len(sizes)),
     }

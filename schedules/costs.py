@@ -25,11 +25,6 @@ _LANES_SHARE, _SHUFFLE = 0.9, 0.15
 # Bytes per cycle from level 2 of weights that feed one multiply-add each (16 channels per group at 16 lanes).
 _LANE_WEIGHTS = 24.0
 
-# Of separable_conv: a kernel less; bytes per cycle of what is between the convolutions, in level 3 and in memory, of
-# weights that each part reads again, and of a strided input (fitted to 20 pairs of 32 to 512 channels at 7 to 112
-# columns).
-_LAUNCH, _BETWEEN, _FROM_MEMORY, _WEIGHTS_AGAIN, _STRIDED = 1300.0, 32.0, 6.0, 40.0, 24.0
-
 # How many times longer IREE's own code takes for NCHW pooling and reductions (2 to 15 and 1 to 3 were measured).
 _IREE_WINDOW, _IREE_STREAM = 8.0, 1.5
 
@@ -99,20 +94,6 @@ def lane_cycles(unit: VectorUnit, shape: ConvShape) -> float:
     outputs = shape.batch * shape.out_h * shape.out_w * -(-shape.c_out // unit.lanes)
     operations_ = outputs * shape.c_per_group * (shape.k_h * shape.k_w + shuffles)
     return operations_ / (unit.fma_units * _LANES_SHARE)
-
-
-def separable_savings(unit: VectorUnit, first: ConvShape, shape: ConvShape, rows: int) -> float:
-    """Cycles that :func:`dlas.schedules.separable_conv.separable_conv` with so many ``rows`` at a time saves.
-
-    What is between the convolutions is not written and read again, beyond what level 2 keeps of it anyway; for that,
-    the weights are read once for each part, and a strided input is walked in the order of the result.
-    """
-    between = 4 * shape.c_in * shape.in_h * shape.in_w
-    rate = _BETWEEN if between <= 512 * unit.l3_kb else _FROM_MEMORY
-    saved = _LAUNCH + 2 * max(0, between - 1024 * unit.l2_kb) / rate
-    weights = 4 * shape.c_in * shape.c_out * (shape.out_h // rows - 1)
-    strided = 4 * first.c_in * first.in_h * first.in_w if first.stride != (1, 1) else 0
-    return shape.batch * (saved - weights / _WEIGHTS_AGAIN - strided / _STRIDED)
 
 
 def winograd_lane_cycles(unit: VectorUnit, shape: ConvShape, m: int) -> float:

@@ -73,14 +73,24 @@ def _balance(cores: int, work: Sequence[int]) -> float:
 
     Half a claim is added to the longest worker's time: workers of different speed end that far apart.
     """
-    counts = sorted({min(cores, 2**power) for power in range(1, cores.bit_length() + 1)})
-    return sum(_share(threads, work) for threads in counts) / len(counts)
+    counts = thread_counts(cores)
+    return sum(1 / (threads * _longest(threads, work, 0.5)) for threads in counts) / len(counts)
 
 
-def _share(threads: int, work: Sequence[int]) -> float:
+def thread_counts(cores: int) -> list[int]:
+    """2, 4, 8 ... and all cores; none for one core."""
+    return sorted({min(cores, 2**power) for power in range(1, cores.bit_length() + 1)} - {1})
+
+
+def longest_share(threads: int, grid: Grid, tiles: int, rows: int, late: float) -> float:
+    """The share of a kernel's work that the longest of so many workers has, who ends ``late`` claims after others."""
+    return _longest(threads, _work(grid, tiles, rows), late)
+
+
+def _longest(threads: int, work: Sequence[int], late: float) -> float:
     claim = _CLAIM if len(work) >= threads * _CLAIM else 1
     claims = [sum(work[first : first + claim]) for first in range(0, len(work), claim)]
     workers = [0] * threads
     for amount in claims:
         heapq.heapreplace(workers, workers[0] + amount)
-    return sum(work) / (threads * (max(workers) + sum(claims) / len(claims) / 2))
+    return (max(workers) + late * sum(claims) / len(claims)) / sum(work)

@@ -115,14 +115,6 @@ def lane_tile(unit: VectorUnit, width: int, taps: int) -> int:
     return min(candidates, key=lambda p: (*cost(p), -p))
 
 
-def separable_rows(unit: VectorUnit, shape: ConvShape, cores: int) -> int | None:
-    """Rows at a time of a pointwise convolution whose input is made for it: as many as fit, and leave several parts
-    for each core; None where not even one fits."""
-    row = 4 * -(-shape.c_in // unit.lanes) * unit.lanes * shape.out_w
-    most = min(_HIDDEN_BYTES // row, max(1, shape.out_h // (2 * cores)) if cores > 1 else shape.out_h)
-    return max((rows for rows in range(1, most + 1) if shape.out_h % rows == 0), default=None)
-
-
 # Model of winograd_conv, fitted to 3x3 layers of 8 to 512 channels per group at 7 to 56 columns (18% root mean square):
 # the share of a register tile's estimated cycles that products take; cycles per vector operation, load or store of the
 # transforms and unit; bytes per cycle from memory, level 3 and level 2, at which a transformed input is read again
@@ -138,9 +130,6 @@ _LEAST_TILES = 4  # at a time, where there are so many: fewer use a weight vecto
 
 SCRATCH_BYTES = 96 * 1024
 """What a kernel may keep on the stack: IREE's worker threads have 128 KB."""
-
-
-_HIDDEN_BYTES = 72 * 1024  # of what one convolution computes for the next in the same kernel
 
 
 @dataclass(frozen=True)

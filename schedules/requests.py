@@ -20,6 +20,7 @@ from dlas.schedules import costs
 from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, winograd_tiles
 from dlas.schedules.planar_conv import MAX_TAPS, planar_tiles
 from dlas.schedules.polyphase_cost import polyphase_tiles
+from dlas.schedules.separable_cost import separable_tile, separable_tiles, tile_scratch
 from dlas.schedules.sparse_conv import SPARSE_VARIANTS
 from dlas.schedules.sparse_cost import sparse_tiles, workgroup_channels
 from dlas.schedules.sparse_linear import dense_cycles, matmul_tile, matvec_tile
@@ -72,17 +73,25 @@ def ask_matmul(
         return Refusal(f"{request.schedule}: {unfit}")
 
 
-def ask_separable(rules: Rules, first: ConvShape, shape: ConvShape, request: KnobRequest) -> Choice | Refusal:
-    """The knobs that are asked for a depthwise convolution and the pointwise one behind it as one kernel."""
-    found = rules.separable_knobs(first, shape)
-    if isinstance(found, Refusal):
-        return found
-    knobs = {**found, **request.knobs}
-    block, blocks = rules.block, -(-shape.c_out // rules.block)
+def ask_separable(
+    rules: Rules, first: ConvShape, before: Choice, shape: ConvShape, request: KnobRequest
+) -> Choice | Refusal:
+    """The knobs that are asked for a convolution by lanes and the pointwise one behind it as one kernel."""
+    m, given, block = before.knobs.get("m", 0), request.knobs, rules.block
+    tiles = {tile.rows: tile for tile in separable_tiles(rules.unit, first, m)}
+    best = separable_tile(rules.unit, first, m, rules.cores)
     try:
-        _check(request.knobs, "block", [block])
-        _check(request.knobs, "rows", [rows for rows in range(1, found["rows"] + 1) if shape.out_h % rows == 0])
-        _check(request.knobs, "pixels", range(1, _lane_pixels(rules, shape) + 1))
+        if best is None:
+            raise _Unfit(f"{m or 1} rows of {first.c_out} channels do not fit the scratch")
+        _check(given, "block", [block])
+        _check(given, "m", [m])
+        _check(given, "rows", list(tiles))
+        tile = tiles[given.get("rows", best.rows)]
+        widths = range(m, first.tiles(m)[1] * m + 1, m) if m else range(1, _lane_pixels(rules, shape) + 1)
+        fitting = [n for n in widths if tile_scratch(rules.unit, first, replace(tile, pixels=n)) <= SCRATCH_BYTES]
+        _check(given, "pixels", fitting, f" beside rows={tile.rows}")
+        knobs = {**rules.separable_knobs(shape, tile), **given}
+        blocks = -(-shape.c_out // block)
         _check_tile(rules, knobs, [block * v for v in range(1, 5) if blocks % v == 0], shape.out_w)
     except _Unfit as unfit:
         return Refusal(f"separable_conv: {unfit}")
@@ -200,7 +209,7 @@ def _polyphase_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
 def _separable_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     """What the layout assignment knows of it: a pointwise convolution in blocks."""
     if shape.kind != "pointwise" or shape.stride != (1, 1) or any(shape.pads):
-        raise _Unfit("takes a pointwise convolution of stride 1 (and the depthwise one before it)")
+        raise _Unfit("takes a pointwise convolution of stride 1 (and the grouped one before it)")
     return _packed_conv(rules, shape, {})
 
 

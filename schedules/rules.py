@@ -27,7 +27,6 @@ from dlas.schedules.knobs import (
     lane_tile,
     packed_cycles,
     register_tile,
-    separable_rows,
     winograd_lane_tile,
     winograd_tile,
 )
@@ -42,6 +41,7 @@ from dlas.schedules.polyphase_cost import PolyphaseTile, polyphase_tile
 from dlas.schedules.requests import ask_conv, ask_matmul, ask_separable
 from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.separable_conv import SeparableConvKnobs, separable_conv
+from dlas.schedules.separable_cost import SeparablePair, SeparableTile, pays, separable_savings, separable_tile
 from dlas.schedules.sparse_conv import SPARSE_VARIANTS, SparseConvKnobs
 from dlas.schedules.sparse_cost import SparseTile, sparse_tiles
 from dlas.schedules.sparse_linear import (
@@ -112,7 +112,7 @@ SCHEDULES: dict[str, Schedule] = {
     "separable_conv": Schedule(
         SeparableConvKnobs,
         lambda knobs, extents: [separable_conv(knobs, extents)],
-        "a depthwise and the pointwise convolution behind it, some rows at a time",
+        "a depthwise or small-group and the pointwise convolution behind it, some rows at a time",
     ),
     "winograd_conv": Schedule(
         WinogradKnobs,
@@ -345,31 +345,44 @@ class Rules:
         measured = self.measured.get(choice)
         return Implementation((), NCHW, found[1] + costs.DISPATCH if measured is None else measured, choice)
 
-    def asked_separable(self, first: ConvShape, shape: ConvShape, request: KnobRequest) -> Choice | Refusal:
-        """A depthwise convolution and the pointwise one behind it as one kernel, as a transform script asks for it."""
-        found = ask_separable(self, first, shape, request)
+    def asked_separable(
+        self, first: ConvShape, before: Choice, shape: ConvShape, request: KnobRequest
+    ) -> Choice | Refusal:
+        """A convolution by lanes and the pointwise one behind it as one kernel, as a transform script asks for it."""
+        found = ask_separable(self, first, before, shape, request)
         return found if isinstance(found, Refusal) else _asked(found)
 
-    def separable(self, first: ConvShape, shape: ConvShape) -> Choice | Refusal:
-        """A depthwise convolution and the pointwise one behind it as one kernel, where that is estimated to pay."""
-        knobs = self.separable_knobs(first, shape)
-        if isinstance(knobs, Refusal):
-            return knobs
-        saved = costs.separable_savings(self.unit, first, shape, knobs["rows"])
-        if saved <= 0:
-            return Refusal(f"apart they are estimated to be faster by {-saved:.0f} cycles")
+    def separable(self, first: ConvShape, before: Choice, shape: ConvShape) -> Choice | Refusal:
+        """A convolution by lanes and the pointwise one behind it as one kernel, where that is estimated to pay.
+
+        ``before``: the choice of the first one.
+        """
+        m = before.knobs.get("m", 0)
+        tile = separable_tile(self.unit, first, m, self.cores)
+        if tile is None:
+            rows = f"{m} rows" if m else "a row"
+            return Refusal(f"{rows} of {first.out_w} pixels of {first.c_out} channels do not fit the scratch")
+        knobs = self.separable_knobs(shape, tile)
+        pair = self._separable_pair(first, shape, m, knobs)
+        savings = separable_savings(self.unit, pair, tile, self.cores)
+        worst = pays(pair, savings)
+        if worst is not None:
+            with_threads = f" with {worst} threads" if worst > 1 else ""
+            return Refusal(f"apart they are estimated to be faster by {-savings[worst]:.0f} cycles{with_threads}")
         accumulators = f"{knobs['t_o'] // self.block}x{knobs['ow']} accumulators of {self.block} lanes"
-        reason = f"{knobs['rows']} rows at a time, {accumulators}: saves {saved:.0f} cycles"
+        saved = ", ".join(f"{threads}: {cycles:.0f}" for threads, cycles in savings.items())
+        reason = f"{tile.rows} rows at a time, {accumulators}; estimated cycles saved, by threads: {saved}"
         return Choice("separable_conv", knobs, reason)
 
-    def separable_knobs(self, first: ConvShape, shape: ConvShape) -> dict[str, int] | Refusal:
-        """The knobs of ``separable_conv``, or why it cannot be."""
-        rows = separable_rows(self.unit, shape, self.cores)
-        if rows is None:
-            return Refusal(f"a row of {shape.out_w} pixels of {shape.c_in} channels does not fit the scratch")
+    def _separable_pair(self, first: ConvShape, shape: ConvShape, m: int, knobs: Mapping[str, int]) -> SeparablePair:
+        lanes = costs.winograd_lane_cycles(self.unit, first, m) if m else costs.lane_cycles(self.unit, first)
+        pointwise = costs.packed_cycles(self.unit, shape, 1, knobs["t_o"] // self.block, knobs["ow"], self.model)
+        return SeparablePair(first, shape, m, knobs["t_o"], (lanes, pointwise))
+
+    def separable_knobs(self, shape: ConvShape, tile: SeparableTile) -> dict[str, int]:
+        """The knobs of ``separable_conv`` with this tile of the first convolution."""
         vectors, ow = register_tile(self.unit, -(-shape.c_out // self.block), shape.out_w)
-        pixels = lane_tile(self.unit, shape.out_w, first.k_w)
-        return {"rows": rows, "pixels": pixels, "t_o": vectors * self.block, "ow": ow, "block": self.block}
+        return {**asdict(tile), "t_o": vectors * self.block, "ow": ow, "block": self.block}
 
     def unfit(self, shape: ConvShape) -> Refusal:
         """Why a convolution has no schedule."""

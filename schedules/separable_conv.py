@@ -1,4 +1,4 @@
-"""A depthwise convolution and the pointwise one behind it in one kernel."""
+"""A depthwise or small-group convolution and the pointwise one behind it in one kernel."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class SeparableConvKnobs:
     """Knobs of :func:`separable_conv`.
 
     Attributes:
-        rows: rows of the result that are computed at a time, a divisor of them all.
-        pixels: of a row in a register tile of the depthwise convolution.
+        rows: rows of the result that are computed at a time.
+        pixels: of a row in a register tile of the first convolution; of a row of tiles in Winograd's domain at a time.
         t_o: output channels of a register tile of the pointwise convolution (blocks times lanes).
         ow: pixels of a row in it.
         block: B, channels of a layout block.
+        m: outputs of a tile per side where the first convolution is computed in Winograd's domain, 0: by sums.
     """
 
     rows: int
@@ -27,6 +28,7 @@ class SeparableConvKnobs:
     t_o: int
     ow: int
     block: int
+    m: int = 0
 
     def __post_init__(self) -> None:
         if self.t_o < 1 or self.t_o % self.block:
@@ -34,10 +36,15 @@ class SeparableConvKnobs:
         if min(self.rows, self.pixels, self.ow) < 1:
             sizes = f"rows={self.rows}, pixels={self.pixels}, ow={self.ow}"
             raise ScheduleError(f"{sizes}: not positive", where="separable_conv")
+        if self.m not in (0, 2, 4):
+            raise ScheduleError(f"m={self.m} has no transforms", where="separable_conv", hint="use 2 or 4, or 0: sums")
+        if self.m and (self.rows % self.m or self.pixels % self.m):
+            sizes = f"rows={self.rows}, pixels={self.pixels}"
+            raise ScheduleError(f"{sizes}: not multiples of m={self.m}", where="separable_conv")
 
 
 def separable_conv(knobs: SeparableConvKnobs, extents: Mapping[str, int]) -> TransformScript:
-    """The pointwise convolution of one workgroup; the depthwise one is vector code already.
+    """The pointwise convolution of one workgroup; the one before it is vector code already.
 
     before: for k, h, w, o, c, i:  out[k, h, w, o] += hidden[c, h, w, i] * wt[c, i, k, o]
     after:  for h: for w/OW: acc[k][OW] : vector<B>

@@ -107,7 +107,7 @@ def _print_explanation(explanation: Explanation) -> None:
     for layer, what in explanation.padded:
         print(f"padded channels in {layer or 'an unnamed layer'}: {what}")
     for first, second, reason in explanation.apart:
-        print(f"{first or 'a depthwise layer'} and {second or 'a pointwise layer'} have a kernel each: {reason}")
+        print(f"{first or 'a grouped layer'} and {second or 'a pointwise layer'} have a kernel each: {reason}")
     for layers, what in explanation.shrunk:
         print(f"pruned channels of {layers}: {what}")
     for op in explanation.refused:

@@ -6,7 +6,6 @@ property tests over drawn networks are in ``tests/fuzz``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,7 +24,6 @@ from dlas.compiler.targets import load_target  # noqa: E402
 from dlas.errors import ScheduleError  # noqa: E402
 from dlas.passes.conv import ConvShape  # noqa: E402
 from dlas.passes.plan import Refusal  # noqa: E402
-from dlas.schedules import costs  # noqa: E402
 from dlas.schedules.knobs import VectorUnit  # noqa: E402
 from dlas.schedules.planar_conv import PlanarConvKnobs, PlanarTile  # noqa: E402
 from dlas.schedules.rules import SCHEDULES, Rules  # noqa: E402
@@ -448,90 +446,6 @@ def test_polyphase_in_bands(agrees_with_float64) -> None:
     compilation = agrees_with_float64(network.eval(), [torch.randn(2, 3, 77, 90)], target=target)
     kernels = {kernel.schedule: kernel for kernel in compilation.artifact.kernels}
     assert kernels["polyphase_conv"].workgroups > 2
-
-
-class Separable(nn.Module):
-    """Depthwise and pointwise convolutions, with elementwise ops behind both."""
-
-    def __init__(self, c: int, k: int, kernel: int, stride: int, dilation: int) -> None:
-        super().__init__()
-        self.depthwise = nn.Conv2d(c, c, kernel, stride, kernel // 2 * dilation, dilation, groups=c)
-        self.norm = nn.BatchNorm2d(c)
-        self.pointwise = nn.Conv2d(c, k, 1)
-
-    def forward(self, x):
-        y = self.pointwise(F.hardswish(self.norm(self.depthwise(x))))
-        return F.relu(y + x) if y.shape == x.shape else F.relu6(y)
-
-
-@pytest.mark.parametrize(
-    ("c", "k", "kernel", "stride", "dilation", "size"),
-    [
-        (32, 32, 3, 1, 1, (12, 17)),
-        (24, 40, 5, 1, 1, (9, 13)),
-        (16, 20, 3, 2, 1, (15, 22)),
-        (8, 16, 3, 1, 2, (7, 1)),
-        (40, 40, 3, 1, 2, (16, 9)),
-        (64, 8, 3, 2, 1, (10, 30)),
-    ],
-)
-def test_depthwise_and_pointwise_in_one_kernel(
-    c: int, k: int, kernel: int, stride: int, dilation: int, size: Pair, monkeypatch, agrees_with_float64, schedules_of
-) -> None:
-    """Batch 2, followed by a padded convolution: the halo is the kernel's to write."""
-    torch.manual_seed(c)
-    monkeypatch.setattr(costs, "separable_savings", lambda *_: 1.0)
-    network = randomise(nn.Sequential(Separable(c, k, kernel, stride, dilation), nn.Conv2d(k, 8, 3, padding=1)))
-    compilation = agrees_with_float64(network, [torch.randn(2, c, *size)])
-    schedules = schedules_of(compilation)
-    assert schedules["0.depthwise"] == schedules["0.pointwise"] == "separable_conv"
-    (record,) = (record for record in compilation.artifact.kernels if record.kind == "separable")
-    pixels = 2 * -(-size[0] // stride) * -(-size[1] // stride)
-    assert record.flops == 2 * pixels * (c * kernel * kernel + c * k)
-
-
-def test_what_another_op_reads_is_not_kept_inside_a_kernel(monkeypatch, agrees_with_float64, schedules_of) -> None:
-    """A residual from the depthwise result, squeeze and excitation on it, and channels that fill no block."""
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.after = nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Conv2d(16, 16, 1)
-            self.gated, self.excite = nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Conv2d(16, 16, 1)
-            self.project, self.thin = nn.Conv2d(16, 12, 1), nn.Conv2d(12, 12, 3, padding=1, groups=12)
-            self.last = nn.Conv2d(12, 8, 1)
-
-        def forward(self, x):
-            y = F.relu(self.first(x))
-            y = self.after(y) + y
-            y = self.gated(y)
-            y = self.project(y * torch.sigmoid(self.excite(y.mean((2, 3), keepdim=True))))
-            return self.last(self.thin(y))
-
-    torch.manual_seed(0)
-    monkeypatch.setattr(costs, "separable_savings", lambda *_: 1.0)
-    compilation = agrees_with_float64(Network().eval(), [torch.randn(1, 16, 10, 11)])
-    assert "separable_conv" not in schedules_of(compilation).values()
-    assert compilation.layout.apart == [
-        ("first", "after", "the depthwise convolution's result is read elsewhere, too"),
-        ("thin", "last", "12 channels between them do not fill blocks of 8"),
-    ]
-
-
-def test_why_depthwise_and_pointwise_have_a_kernel_each(agrees_with_float64, schedules_of) -> None:
-    """The costs, and a stride behind them."""
-    torch.manual_seed(0)
-    strided = nn.Conv2d(16, 16, 1, stride=2)
-    network = nn.Sequential(
-        Separable(256, 256, 3, 1, 1), nn.Conv2d(256, 16, 1), nn.Conv2d(16, 16, 3, groups=16), strided
-    )
-    target = replace(load_target("x86_64-v3"), cores=1, l2_kb=512, l3_kb=32768)
-    compilation = agrees_with_float64(network.eval(), [torch.randn(1, 256, 14, 15)], target=target)
-    assert "separable_conv" not in schedules_of(compilation).values()
-    (costly, last) = compilation.layout.apart
-    assert costly[:2] == ("0.depthwise", "0.pointwise")
-    assert re.fullmatch(r"apart they are estimated to be faster by \d+ cycles", costly[2])
-    assert last == ("2", "3", "the pointwise convolution has a stride or padding")
 
 
 def test_what_surrounds_a_convolution(agrees_with_float64) -> None:

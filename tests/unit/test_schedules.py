@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -21,8 +22,9 @@ from dlas.passes.generics import walk  # noqa: E402
 from dlas.passes.matmul import MatmulSite  # noqa: E402
 from dlas.passes.plan import Choice, Kernel, Refusal  # noqa: E402
 from dlas.passes.window import ReduceSite, WindowSite  # noqa: E402
-from dlas.schedules.knobs import VectorUnit  # noqa: E402
+from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit  # noqa: E402
 from dlas.schedules.rules import SCHEDULES, Rules, apply_schedule, knobs_of  # noqa: E402
+from dlas.schedules.separable_cost import SeparableTile, separable_tiles, tile_scratch  # noqa: E402
 
 AVX2 = VectorUnit(lanes=8, registers=16)
 
@@ -93,10 +95,50 @@ def pointwise(c: int, k: int, size: int) -> ConvShape:
     ],
 )
 def test_rule_for_depthwise_and_pointwise(first: ConvShape, second: ConvShape, l3_kb: int, rows: int | None) -> None:
-    choice = Rules(replace(AVX2, l3_kb=l3_kb)).separable(first, second)
+    choice = Rules(replace(AVX2, l3_kb=l3_kb)).separable(first, LANES, second)
     assert (choice.knobs["rows"] if isinstance(choice, Choice) else None) == rows
     if isinstance(choice, Choice):
         assert knobs_of(choice).ow <= second.out_w
+
+
+SERVER = replace(AVX2, l2_kb=1024, l3_kb=32768)
+LANES, TILES = (Choice(name, {"m": m}, "") for name, m in (("lane_conv", 0), ("winograd_lane_conv", 4)))
+
+
+@pytest.mark.parametrize(
+    ("per_group", "c", "size", "cores", "rows", "reason"),
+    [
+        (4, 64, 16, 1, 16, "estimated cycles saved, by threads: 1: 1300"),
+        (4, 64, 16, 2, 4, "by threads: 1: 302, 2: "),  # parts for each core, whose weights are read again
+        (4, 32, 32, 2, 8, "by threads: 1: "),
+        (8, 128, 8, 2, 4, "by threads: 1: "),
+        (8, 128, 8, 4, None, "estimated to be faster by \\d+ cycles with 4 threads"),  # two rows of tiles
+        (4, 128, 28, 2, None, "estimated to be faster by \\d+ cycles with 2 threads"),  # seven: 4 and 3
+        (16, 256, 14, 1, None, "estimated to be faster by \\d+ cycles$"),  # weights of 850 KB
+        (4, 1024, 14, 1, None, "4 rows of 14 pixels of 1024 channels do not fit the scratch"),
+    ],
+)
+def test_rule_for_groups_and_pointwise(
+    per_group: int, c: int, size: int, cores: int, rows: int | None, reason: str
+) -> None:
+    unit = replace(SERVER, lanes=max(8, per_group))
+    first = ConvShape(1, c, c, c // per_group, size, size, size, size, 3, 3, pads=(1, 1, 1, 1))
+    choice = Rules(unit, cores=cores).separable(first, TILES, pointwise(c, c, size))
+    assert (choice.knobs["rows"] if isinstance(choice, Choice) else None) == rows
+    assert re.search(reason, choice.reason), choice.reason
+    if isinstance(choice, Choice):
+        assert knobs_of(choice).m == 4 and choice.knobs["pixels"] == size
+
+
+def test_a_row_of_tiles_is_cut_where_it_does_not_fit_the_scratch() -> None:
+    """56 pixels of 16 lanes take 43 KB beside the 56 KB of the rows between the two convolutions."""
+    unit = replace(SERVER, lanes=16, registers=32)
+    first = ConvShape(1, 64, 64, 16, 56, 56, 56, 56, 3, 3, pads=(1, 1, 1, 1))
+    tiles = list(separable_tiles(unit, first, 4))
+    assert tiles == [SeparableTile(rows=4, pixels=28, m=4)]
+    assert (
+        tile_scratch(unit, first, tiles[0]) <= SCRATCH_BYTES < tile_scratch(unit, first, replace(tiles[0], pixels=56))
+    )
 
 
 @pytest.mark.parametrize("kind", ["pooling", "pack", "unpack", "reduce", "elementwise", "copy"])

@@ -4,7 +4,7 @@
 // RUN: %python %S/Inputs/schedule.py %s x86_64-v3 separable cores=2 | FileCheck %s --check-prefix=BANDS
 // RUN: not %python %S/Inputs/schedule.py %s x86_64-v3 separable t_o=12 2>&1 | FileCheck %s --check-prefix=WRONG
 
-// CHECK: // separable: separable_conv rows=8 pixels=10 t_o=16 ow=5 block=8
+// CHECK: // separable: separable_conv rows=8 pixels=10 m=0 t_o=16 ow=5 block=8
 // CHECK-LABEL: func.func @{{.*}} attributes {dlas.schedule = "separable_conv"}
 // CHECK-NOT: linalg.
 // Channel blocks and rows of the depthwise result, 10 pixels at a time: the sums of 3 kernel rows stay in registers.
