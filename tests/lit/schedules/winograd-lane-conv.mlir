@@ -26,7 +26,8 @@
 // CHECK: return
 
 // NONE: // grouped: lane_conv
-func.func @main(%x: tensor<1x16x16x16xf32>) -> tensor<1x16x16x16xf32> {
+// Its result is returned, too: otherwise both convolutions are one kernel (separable-conv-winograd.mlir).
+func.func @main(%x: tensor<1x16x16x16xf32>) -> (tensor<1x16x16x16xf32>, tensor<1x16x16x16xf32>) {
   %zero = arith.constant 0.0 : f32
   %w = arith.constant dense<2.0> : tensor<4x4x4x3x3xf32>
   %w2 = arith.constant dense<2.0> : tensor<16x16x1x1xf32>
@@ -42,5 +43,5 @@ func.func @main(%x: tensor<1x16x16x16xf32>) -> tensor<1x16x16x16xf32> {
   %conv = linalg.conv_2d_ngchw_gfchw {dlas.layer = "conv"} ins(%groups, %w : tensor<1x4x4x18x18xf32>, tensor<4x4x4x3x3xf32>) outs(%init : tensor<1x4x4x16x16xf32>) -> tensor<1x4x4x16x16xf32>
   %y = tensor.collapse_shape %conv [[0], [1, 2], [3], [4]] : tensor<1x4x4x16x16xf32> into tensor<1x16x16x16xf32>
   %z = linalg.conv_2d_nchw_fchw {dlas.layer = "next"} ins(%y, %w2 : tensor<1x16x16x16xf32>, tensor<16x16x1x1xf32>) outs(%init2 : tensor<1x16x16x16xf32>) -> tensor<1x16x16x16xf32>
-  return %z : tensor<1x16x16x16xf32>
+  return %y, %z : tensor<1x16x16x16xf32>, tensor<1x16x16x16xf32>
 }
