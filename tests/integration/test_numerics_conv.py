@@ -380,7 +380,7 @@ def test_winograd_by_lanes(per_group: int, m: int, tolerance: float, agrees_with
         nn.ReLU(),
         nn.Conv2d(24, 24, 3, padding=1, groups=24 // per_group, bias=False),
         nn.Hardswish(),
-        nn.Conv2d(24, 40, 1),
+        nn.Conv2d(24, 40, 3),  # a pointwise one would be of the same kernel
     )
     compilation = agrees_with_float64(network.eval(), [torch.randn(2, 24, 19, 23)], tolerance=tolerance, winograd=m)
     grouped = [kernel for kernel in compilation.artifact.kernels if kernel.kind == "grouped"]
