@@ -122,7 +122,8 @@ def backend_for(
 def rules_for(target: Target, winograd: int = WINOGRAD, measured: str | Path | None = None) -> Rules:
     """The default scheduling rules of a CPU."""
     unit = unit_of(target)
-    return Rules(unit, winograd, load_measurements(measured, unit, target.name) if measured else None, target.cores)
+    known = load_measurements(measured, unit, target.name) if measured else None
+    return Rules(unit, winograd, known, target.cores, narrow=unit.narrowed(target.narrow_fma_units))
 
 
 def unit_of(target: Target) -> VectorUnit:

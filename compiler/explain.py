@@ -122,6 +122,8 @@ class Explanation:
         layouts: the layout assignment, in the model's order.
         layout_cycles: estimated cycles of all that the assignment has a say in, transforms included.
         layout_exact: whether the assignment is the cheapest one (by these estimates) for sure.
+        layout_blocks: (channels of the blocks, estimated cycles) of the cheapest assignments with those blocks, where
+            layers may have different ones and that would be cheapest.
         roofline: the host's, None if not timed or the probe is not built.
         untimed: why there are no times, "" if there are.
         script: the transform script that asks for the schedules and knobs that all layers got.
@@ -139,6 +141,7 @@ class Explanation:
     layouts: tuple[ExplainedLayout, ...] = ()
     layout_cycles: float = 0.0
     layout_exact: bool = True
+    layout_blocks: tuple[tuple[str, float], ...] = ()
     script: str = ""
 
     @property
@@ -175,6 +178,7 @@ class Explanation:
             "layouts": {
                 "cycles": self.layout_cycles,
                 "exact": self.layout_exact,
+                "blocks": [{"channels": channels, "cycles": cycles} for channels, cycles in self.layout_blocks],
                 "ops": [asdict(op) for op in self.layouts],
             },
         }
@@ -255,6 +259,11 @@ def describe(
         layout_cycles=sum(assignment.cycles for assignment in compilation.layout.assignments),
         script=schedule_script(compilation.layout.choices).text(),
         layout_exact=all(assignment.exact for assignment in compilation.layout.assignments),
+        layout_blocks=tuple(
+            (" and ".join(map(str, blocks)), cycles)
+            for assignment in compilation.layout.assignments
+            for blocks, cycles in assignment.by_blocks.items()
+        ),
     )
 
 

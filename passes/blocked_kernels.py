@@ -31,6 +31,7 @@ from dlas.passes.packing import pack_lanes, pack_weights
 from dlas.passes.plan import Choice
 from dlas.passes.planar_conv_kernels import PlanarConvKernels
 from dlas.passes.polyphase_kernels import PolyphaseKernels
+from dlas.passes.repack_kernels import RepackKernels
 from dlas.passes.reshape import crop_columns, pad_columns
 from dlas.passes.separable_kernels import SeparableKernels
 from dlas.passes.sparse_kernels import SparseKernels
@@ -40,6 +41,7 @@ from dlas.passes.winograd_kernels import WinogradKernels
 
 class KernelEmitter(
     EdgeKernels,
+    RepackKernels,
     WinogradKernels,
     PolyphaseKernels,
     SeparableKernels,

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field, replace
 from iree.compiler import ir
 
 from dlas.errors import ScheduleError
-from dlas.passes.blocked_kernels import KernelEmitter
 from dlas.passes.channel_shuffle import ShuffleSite
 from dlas.passes.concat import ConcatSite
 from dlas.passes.conv import CONV_OPS, ConvSite, pad_amounts
@@ -29,18 +28,16 @@ from dlas.passes.generics import layer_of
 from dlas.passes.hidden_rows import FirstConv
 from dlas.passes.kernel_frame import Blocked, Epilogue, ResultSpec
 from dlas.passes.knob_request import KnobRequest
-from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation
+from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, block_of
 from dlas.passes.layout_assignment import blocked as blocked_name
+from dlas.passes.layout_forms import NO_PADS, LayoutForms, per_plane
 from dlas.passes.layout_graph import LayoutGraph, LayoutPolicy
 from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
-from dlas.passes.planar import Phases, Planar, PlanarGeometry, PlanarSite
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
-from dlas.passes.sparse_linear_kernels import RowTiles
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
 Root = ConvSite | WindowSite | ReduceSite | MatmulSite | ShuffleSite
-_NO_PADS: Pads = (0, 0, 0, 0)
 _MANY = 4  # kernels that differ in one number: as one, they are compiled once, and no slower
 _MAX_RESULTS = 3
 
@@ -68,6 +65,7 @@ class _Group:
     last: ir.Operation
     results: list[ir.Value]
     layout: str  # of the results; NCHW, too, for those of matrix products and reductions
+    block: int  # channels of the blocks that its kernel works on
 
     @property
     def source(self) -> ir.Value | None:
@@ -94,33 +92,19 @@ class _Rewriter:
         self.config = config
         self.ops: list[ir.Operation] = [view.operation for view in function.regions[0].blocks[0].operations]
         self.position = {op: i for i, op in enumerate(self.ops)}
-        self.emitter = KernelEmitter(config.block, config.policy.grid)
         self.graph = LayoutGraph(self.ops, config.policy)
-        self.report = LayoutReport(kernels=self.emitter.kernels, assignments=[self.graph.assignment])
-        self.blocked: dict[ir.Value, Blocked] = {}  # values that exist (also) in the blocked layout
-        self.planes: dict[ir.Value, ir.Value] = {}  # [N, C, 1, 1] values that exist as [N, C/B, B]
-        self.planar: dict[ir.Value, Planar] = {}  # values that exist (also) in the planar layout
-        self.phases: dict[tuple[ir.Value, Phases], ir.Value] = {}
-        self.rows: dict[tuple[ir.Value, RowTiles], ir.Value] = {}  # matrices with their rows in lanes
         # The hash of an operation depends on its operands: no operand of an op in a dict changes before the last step.
         self.replaced: list[tuple[ir.Value, ir.Value]] = []
         self.claimed: dict[ir.Operation, _Group] = {}
         self.elementwise: dict[ir.Operation, Elementwise | Refusal] = {}
-        self.joined: set[ir.Operation] = set()  # concatenations in the blocked layout
+        self.joined: dict[ir.Operation, int] = {}  # concatenations in the blocked layout, with their blocks
         self.pairs: dict[ir.Value, tuple[_Group, Choice]] = {}  # groups, by result, in pointwise kernels
         self.decided: dict[ir.Operation, Choice] = {}
         self.depths = self._depths()
         self.demands = self._halo_demands()
-        self.geometry = PlanarGeometry(
-            [
-                _planar_site(site, chosen.choice)
-                for op, site in self.graph.planar
-                if (chosen := self.graph.chosen(op)) is not None
-                and chosen.result == PLANAR
-                and chosen.choice is not None
-            ],
-            config.block,
-        )
+        self.forms = LayoutForms(self.graph, config.policy, self.demands)
+        self.emitter = self.forms.emitters[config.block]  # of all that is not in blocks
+        self.report = LayoutReport(kernels=self.forms.kernels, assignments=[self.graph.assignment])
 
     # -- analysis --------------------------------------------------------------------------------------------------
 
@@ -142,10 +126,9 @@ class _Rewriter:
             shape.kind != "pointwise"
             or shape.batch != 1
             or choice.schedule != "packed_conv"
-            or shape.c_in <= self.config.block
+            or choice.knobs.get("direct")
+            or shape.c_in <= choice.knobs["block"]
         ):
-            return None
-        if choice.knobs.get("direct"):
             return None
         return shape.c_out, shape.out_h, shape.out_w, shape.stride, shape.pads, tuple(sorted(choice.knobs.items()))
 
@@ -159,12 +142,12 @@ class _Rewriter:
             value, pads = amounts
             _widen(demands, op.operands[0], pads, value)
         for op, site in self.graph.sites.items():
-            chosen = self.graph.chosen(op)
-            if isinstance(site, ConvSite) and chosen is not None and chosen.choice is not None and self._is_blocked(op):
+            chosen, is_blocked = self.graph.chosen(op), self._block(op) is not None
+            if isinstance(site, ConvSite) and chosen is not None and chosen.choice is not None and is_blocked:
                 _widen(demands, site.data, _read_pads(site, chosen.choice), 0.0)
         for op in reversed(self.ops):  # the parts of a concatenation have its halo
             concat = self.graph.sites.get(op)
-            if isinstance(concat, ConcatSite) and self._is_blocked(op) and concat.result in demands:
+            if isinstance(concat, ConcatSite) and self._block(op) is not None and concat.result in demands:
                 for part in concat.parts:
                     _widen(demands, part, *demands[concat.result])
         return demands
@@ -220,7 +203,8 @@ class _Rewriter:
             computed.append(op.results[0])
             last = op
         members = {site.op for site in epilogue}
-        return _Group(root, choice, epilogue, last, self._live(computed, members), layout)
+        block = block_of(layout) or self.config.block
+        return _Group(root, choice, epilogue, last, self._live(computed, members), layout, block)
 
     def position_of(self, value: ir.Value) -> ir.Operation:
         """The op of the function that defines ``value``."""
@@ -294,25 +278,26 @@ class _Rewriter:
         site = self.graph.sites.get(op)
         if op in self.graph.refused:
             self._refuse(op, self.graph.refused[op])
-        if not isinstance(site, ConcatSite) or not self._is_blocked(op):
+        block = self._block(op)
+        if not isinstance(site, ConcatSite) or block is None:
             return
-        self.joined.add(op)
-        halo, fill = self.demands.get(site.result, (_NO_PADS, 0.0))
-        before = self.blocked.get(site.parts[0])
-        appends = self.position_of(site.parts[0]) in self.joined if before is not None else False
+        self.joined[op] = block
+        halo, fill = self.demands.get(site.result, (NO_PADS, 0.0))
+        before, emitter = self.forms.blocked.get((site.parts[0], block)), self.forms.emitters[block]
+        appends = self.joined.get(self.position_of(site.parts[0])) == block if before is not None else False
         with ir.InsertionPoint.after(op), op.location:
             if before is not None and appends and before.halo == halo and before.room > before.blocks:
                 target, parts, first = before.value, site.parts[1:], before.blocks
             else:
-                shape = (1, self._room(site) * self.config.block, *site.shape[2:])
-                target, parts, first = self.emitter.room(shape, halo), site.parts, 0
+                shape = (1, self._room(site, block) * block, *site.shape[2:])
+                target, parts, first = emitter.room(shape, halo), site.parts, 0
             for part in parts:
-                blocked = self._blocked(part, halo, fill)
-                target = self.emitter.put(target, blocked, halo, first)
+                blocked = self.forms.in_blocks(part, block, halo, fill)
+                target = emitter.put(target, blocked, halo, first)
                 first += blocked.blocks
-        self.blocked[site.result] = Blocked(target, site.shape, self.config.block, halo, fill)
+        self.forms.keep(Blocked(target, site.shape, block, halo, fill), site.result)
 
-    def _room(self, site: ConcatSite) -> int:
+    def _room(self, site: ConcatSite, block: int) -> int:
         """Channel blocks of the last concatenation of the chain that starts here."""
         while True:
             following = [
@@ -320,10 +305,10 @@ class _Rewriter:
                 for op in self._users([site.result])
                 if isinstance(later := self.graph.sites.get(op), ConcatSite)
                 and later.parts[0] == site.result
-                and self._is_blocked(op)
+                and self._block(op) == block
             ]
             if len(following) != 1:
-                return site.shape[1] // self.config.block
+                return site.shape[1] // block
             site = following[0]
 
     def _conv_group(self, op: ir.Operation) -> _Group | None:
@@ -352,43 +337,47 @@ class _Rewriter:
         if not isinstance(site, WindowSite):
             self._refuse(op, self.graph.refused[op])
             return None
-        if not self._is_blocked(op):
+        block = self._block(op)
+        if block is None:
             return None
-        choice = self.config.policy.plain("pooling", site.shape.out_h, site.shape.out_w)
-        group = self._grow(site, choice, op, blocked_name(self.config.block))
+        choice = self.config.policy.of_block(block).plain("pooling", site.shape.out_h, site.shape.out_w)
+        group = self._grow(site, choice, op, blocked_name(block))
         if group.epilogue and site.result in group.results:
             # The window's own result beside the epilogue's would be a copy, which no schedule makes vectors of.
-            return _Group(site, group.choice, [], op, [site.result], group.layout)
+            return _Group(site, group.choice, [], op, [site.result], group.layout, block)
         return group
 
     def _shuffle_group(self, op: ir.Operation) -> _Group | None:
         if op in self.graph.refused:
             self._refuse(op, self.graph.refused[op])
         site = self.graph.sites.get(op)
-        if not isinstance(site, ShuffleSite) or not self._is_blocked(op):
+        block = self._block(op)
+        if not isinstance(site, ShuffleSite) or block is None:
             return None
         _, _, height, width = ir.ShapedType(site.result.type).shape
-        choice = self.config.policy.plain("shuffle", height, width)
-        return _Group(site, choice, [], op, [site.result], blocked_name(self.config.block))
+        choice = self.config.policy.of_block(block).plain("shuffle", height, width)
+        return _Group(site, choice, [], op, [site.result], blocked_name(block), block)
 
     def _generic_group(self, op: ir.Operation) -> _Group | None:
         site = self.graph.sites.get(op)
         chosen = self.graph.chosen(op)
         if chosen is not None and chosen.result == PLANAR and isinstance(site, Elementwise):
             return self._grow(None, self.config.policy.plain("planes", *site.shape[2:]), op, PLANAR)
-        if site is None or not self._is_blocked(op):
+        block = self._block(op)
+        if site is None or block is None:
             return None
+        policy = self.config.policy.of_block(block)
         if isinstance(site, ReduceSite):
             _, _, height, width = ir.ShapedType(site.data.type).shape
-            return _Group(site, self.config.policy.plain("reduce", height, width), [], op, [site.result], NCHW)
+            return _Group(site, policy.plain("reduce", height, width), [], op, [site.result], NCHW, block)
         assert isinstance(site, Elementwise)
-        choice = self.config.policy.plain("elementwise", *site.shape[2:])
-        return self._grow(None, choice, op, blocked_name(self.config.block))
+        return self._grow(None, policy.plain("elementwise", *site.shape[2:]), op, blocked_name(block))
 
-    def _is_blocked(self, op: ir.Operation) -> bool:
-        """Whether an op reads its operands in the blocked layout."""
+    def _block(self, op: ir.Operation) -> int | None:
+        """Channels of the blocks in which an op reads its operands; None: it reads none."""
         chosen = self.graph.chosen(op)
-        return chosen is not None and _reads_blocks(chosen)
+        found = () if chosen is None else (block for name in chosen.operands if (block := block_of(name)) is not None)
+        return next(iter(found), None)
 
     def _refuse(self, op: ir.Operation, refusal: Refusal) -> None:
         self.report.refused.append((layer_of(op), op.name, refusal.reason))
@@ -396,12 +385,13 @@ class _Rewriter:
     def _emit(self, group: _Group) -> None:
         layer = layer_of(group.root.op if group.root is not None else group.epilogue[0].op)
         if isinstance(group.root, ReduceSite):
-            self._emit_reduce(group.root, group.choice, layer)
+            self._emit_reduce(group.root, group, layer)
             return
+        emitter, forms = self.forms.emitters[group.block], self.forms
         if isinstance(group.root, ShuffleSite):
-            result = ResultSpec(group.root.result, *self.demands.get(group.root.result, (_NO_PADS, 0.0)))
-            data = self._blocked(group.root.data)
-            self.blocked[result.value] = self.emitter.shuffle(data, group.root.groups, group.choice, layer, result)
+            result = ResultSpec(group.root.result, *self.demands.get(group.root.result, (NO_PADS, 0.0)))
+            data = forms.in_blocks(group.root.data, group.block)
+            forms.keep(emitter.shuffle(data, group.root.groups, group.choice, layer, result), result.value)
             return
         if isinstance(group.root, MatmulSite):
             self._emit_matmul(group.root, group, layer)
@@ -420,29 +410,30 @@ class _Rewriter:
                 if operand.value in computed:
                     continue
                 if operand.access is Access.FULL:
-                    full[operand.value] = self._blocked(operand.value)
+                    full[operand.value] = forms.in_blocks(operand.value, group.block)
                 elif operand.access is Access.PLANE:
-                    plane[operand.value] = self._plane(operand.value)
+                    plane[operand.value] = forms.plane(operand.value, group.block)
         epilogue = Epilogue(group.epilogue, group.source, full, plane)
-        results = [ResultSpec(value, *self.demands.get(value, (_NO_PADS, 0.0))) for value in group.results]
+        results = [ResultSpec(value, *self.demands.get(value, (NO_PADS, 0.0))) for value in group.results]
         if isinstance(group.root, ConvSite):
             fused = self._separable(group)
             if fused is not None:  # the pointwise convolution's kernel computes it
                 self.pairs[group.results[0]] = group, fused
                 return
-            out = self._emit_conv(group.root, group.choice, layer, epilogue, results)
+            out = self._emit_conv(group.root, group, layer, epilogue, results)
         elif isinstance(group.root, WindowSite):
-            out = self._emit_pool(group.root, group.choice, layer, epilogue, results)
+            out = self._emit_pool(group.root, group, layer, epilogue, results)
         else:
             shape = group.epilogue[0].shape
             grows = shape[0] == 1 and any(blocked.room > blocked.blocks for blocked in full.values())
-            out = self.emitter.elementwise(shape, group.choice, layer, epilogue, results, any_blocks=grows)
+            out = emitter.elementwise(shape, group.choice, layer, epilogue, results, any_blocks=grows)
         for result, blocked in zip(results, out, strict=True):
-            self.blocked[result.value] = blocked
+            forms.keep(blocked, result.value)
 
     def _emit_conv(
-        self, site: ConvSite, choice: Choice, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
+        self, site: ConvSite, group: _Group, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
     ) -> list[Blocked]:
+        choice, emitter = group.choice, self.forms.emitters[group.block]
         if site.data in self.pairs:
             self.decided[site.op] = self.pairs[site.data][1]
             return self._emit_separable(site, layer, epilogue, results)
@@ -451,23 +442,22 @@ class _Rewriter:
             reason = "separable_conv: no depthwise or grouped convolution comes before it whose result it alone reads"
             raise ScheduleError(reason, where=f"layer {site.layer}", hint="a transform script asks for it")
         if choice.schedule == "polyphase_conv":
-            emit_phases = self.emitter.polyphase_conv
-            return emit_phases(site.shape, site.data, site.weights, choice, layer, epilogue, results)
+            return emitter.polyphase_conv(site.shape, site.data, site.weights, choice, layer, epilogue, results)
         if choice.knobs.get("direct"):
             data = self._padded(site, layer)
-            return self.emitter.packed_conv(site.shape, data, site.weights, choice, layer, epilogue, results)
-        blocked = self._blocked(site.data, _read_pads(site, choice), 0.0)
+            return emitter.packed_conv(site.shape, data, site.weights, choice, layer, epilogue, results)
+        blocked = self.forms.in_blocks(site.data, group.block, _read_pads(site, choice), 0.0)
         if len(self.depths.get(self._but_for_depth(site, choice), ())) >= _MANY:
             # Which of its layers its time is of cannot be told.
             choice = replace(choice, problem="")
-            return self.emitter.packed_conv(
+            return emitter.packed_conv(
                 site.shape, blocked, site.weights, choice, layer, epilogue, results, any_depth=True
             )
         emit = {
-            "lane_conv": self.emitter.lane_conv,
-            "winograd_conv": self.emitter.winograd_conv,
-            "winograd_lane_conv": self.emitter.winograd_lane_conv,
-            "packed_conv": self.emitter.packed_conv,
+            "lane_conv": emitter.lane_conv,
+            "winograd_conv": emitter.winograd_conv,
+            "winograd_lane_conv": emitter.winograd_lane_conv,
+            "packed_conv": emitter.packed_conv,
         }[choice.schedule]
         return emit(site.shape, blocked, site.weights, choice, layer, epilogue, results)
 
@@ -495,8 +485,10 @@ class _Rewriter:
             return Refusal("the elementwise ops between them read more than constants")
         if shape.stride != (1, 1) or any(shape.pads):
             return Refusal("the pointwise convolution has a stride or padding")
-        if root.shape.c_out % self.config.block:
-            return Refusal(f"{root.shape.c_out} channels between them do not fill blocks of {self.config.block}")
+        if self._block(op) != group.block:
+            return Refusal(f"blocks of {group.block} and of {self._block(op)} channels")
+        if root.shape.c_out % group.block:
+            return Refusal(f"{root.shape.c_out} channels between them do not fill blocks of {group.block}")
         if group.choice.schedule not in ("lane_conv", "winograd_lane_conv"):
             return Refusal(f"{first}'s schedule is {group.choice.schedule}")
         if chosen is None or chosen.choice is None:
@@ -505,14 +497,14 @@ class _Rewriter:
             return Refusal(f"the pointwise convolution's schedule is {chosen.choice.schedule}")
         request = KnobRequest.of(op)
         if request is not None and request.schedule == "separable_conv":
-            asked = self.config.policy.asked_separable(root.shape, group.choice, shape, request)
+            asked = self.config.policy.of_block(group.block).asked_separable(root.shape, group.choice, shape, request)
             if isinstance(asked, Refusal):
                 hint = "a transform script asks for it"
                 raise ScheduleError(asked.reason, where=f"layer {site.layer}", hint=hint)
             return asked
         if request is not None or group.choice.asked:
             return Refusal("a transform script asks for a kernel each")
-        return self.config.policy.separable(root.shape, group.choice, shape)
+        return self.config.policy.of_block(group.block).separable(root.shape, group.choice, shape)
 
     def _emit_separable(
         self, site: ConvSite, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
@@ -521,11 +513,12 @@ class _Rewriter:
         group, choice = self.pairs[site.data]
         root = group.root
         assert isinstance(root, ConvSite)
-        data = self._blocked(root.data, _read_pads(root, group.choice), 0.0)
+        data = self.forms.in_blocks(root.data, group.block, _read_pads(root, group.choice), 0.0)
         before = Epilogue(group.epilogue, group.source)
         first = FirstConv(root.shape, data, root.weights, before, ResultSpec(group.results[0]))
         both = f"{root.layer}, {layer}"
-        return self.emitter.separable_conv(first, site.shape, site.weights, choice, both, epilogue, results)
+        emitter = self.forms.emitters[group.block]
+        return emitter.separable_conv(first, site.shape, site.weights, choice, both, epilogue, results)
 
     def _padded(self, site: ConvSite, layer: str) -> ir.Value:
         """The NCHW input with the convolution's padding around it."""
@@ -545,14 +538,14 @@ class _Rewriter:
         """A convolution on planes with its epilogue, or elementwise ops."""
         computed = {member.op.results[0] for member in group.epilogue} | ({group.source} if group.source else set())
         others = [o for member in group.epilogue for o in member.operands if o.value not in computed]
-        full = {o.value: self._planar(o.value) for o in others if o.access is Access.FULL}
-        per_plane = {o.value: self._per_plane(o.value) for o in others if o.access is Access.PLANE}
-        epilogue = Epilogue(group.epilogue, group.source, plane=per_plane)
-        results = [ResultSpec(value, *self.demands.get(value, (_NO_PADS, 0.0))) for value in group.results]
-        plane = self.geometry.plane(*ir.ShapedType(group.results[0].type).shape[2:])
+        full = {o.value: self.forms.on_planes(o.value) for o in others if o.access is Access.FULL}
+        gates = {o.value: per_plane(o.value) for o in others if o.access is Access.PLANE}
+        epilogue = Epilogue(group.epilogue, group.source, plane=gates)
+        results = [ResultSpec(value, *self.demands.get(value, (NO_PADS, 0.0))) for value in group.results]
+        plane = self.forms.geometry.plane(*ir.ShapedType(group.results[0].type).shape[2:])
         if isinstance(group.root, ConvSite):
             shape = group.root.shape
-            data = self._planar_input(group.root, group.choice, layer)
+            data = self.forms.planar_input(group.root, group.choice, layer)
             weights = group.root.weights
             emit = {"sparse_conv": self.emitter.sparse_conv, "planar_conv": self.emitter.planar_conv}[
                 group.choice.schedule
@@ -561,37 +554,14 @@ class _Rewriter:
         else:
             shape_ = tuple(ir.ShapedType(group.results[0].type).shape)
             out = self.emitter.planes(shape_, group.choice, layer, epilogue, full, results, plane)
-        self.planar.update((result.value, planar) for result, planar in zip(results, out, strict=True))
-
-    def _planar_input(self, site: ConvSite, choice: Choice, layer: str) -> Planar | tuple[ir.Value, Phases]:
-        shape, planar = site.shape, _planar_site(site, choice)
-        if planar.in_place:
-            return self._planar(site.data)
-        phases = self.geometry.phases(planar)
-        if (site.data, phases) not in self.phases:
-            copy = self.config.policy.plain("phases", shape.in_h, shape.in_w)
-            known = self.planar.get(site.data)
-            source = self.emitter.dense_planes(site.data) if known is None else known
-            self.phases[site.data, phases] = self.emitter.to_phases(source, phases, copy, layer)
-        return self.phases[site.data, phases], phases
-
-    def _planar(self, value: ir.Value) -> Planar:
-        """The planar form of a value, zeros around it."""
-        if value not in self.planar:
-            height, width = ir.ShapedType(value.type).shape[2:]
-            choice = self.config.policy.plain("planar", height, width)
-            source = self.emitter.dense_planes(value)
-            self.planar[value] = self.emitter.to_planar(source, self.geometry.plane(height, width), choice, "")
-        return self.planar[value]
-
-    def _per_plane(self, value: ir.Value) -> ir.Value:
-        return reshape_collapse(value, ir.ShapedType(value.type).shape[:2], [[0], [1, 2, 3]])
+        self.forms.planar.update((result.value, planar) for result, planar in zip(results, out, strict=True))
 
     def _emit_pool(
-        self, site: WindowSite, choice: Choice, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
+        self, site: WindowSite, group: _Group, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]
     ) -> list[Blocked]:
-        data = self._blocked(site.data, site.pad[1], site.pad[0])
-        return self.emitter.pool(site.shape, data, site.combine, site.init, choice, layer, epilogue, results)
+        data = self.forms.in_blocks(site.data, group.block, site.pad[1], site.pad[0])
+        emitter = self.forms.emitters[group.block]
+        return emitter.pool(site.shape, data, site.combine, site.init, group.choice, layer, epilogue, results)
 
     def _emit_matmul(self, site: MatmulSite, group: _Group, layer: str) -> None:
         computed = {site.result} | {member.op.results[0] for member in group.epilogue}
@@ -604,7 +574,7 @@ class _Rewriter:
         epilogue = Epilogue(group.epilogue, site.result, full_plain=list(full))
         results = [ResultSpec(value) for value in group.results]
         if group.choice.schedule == "sparse_matmul":
-            packed = self._packed_rows(site.data, group.choice)
+            packed = self.forms.packed_rows(site.data, group.choice)
             new = self.emitter.sparse_matmul(site, packed, group.choice, layer, epilogue, results)
         elif group.choice.schedule == "sparse_matvec":
             new = self.emitter.sparse_matvec(site, group.choice, layer, epilogue, results)
@@ -612,74 +582,29 @@ class _Rewriter:
             new = self.emitter.matmul(site, group.choice, layer, epilogue, results)
         self.replaced += zip((result.value for result in results), new, strict=True)
 
-    def _packed_rows(self, value: ir.Value, choice: Choice) -> ir.Value:
-        """The rows of a matrix in lanes, for the sparse products that read it."""
-        m, k = ir.ShapedType(value.type).shape
-        tiles = RowTiles(m, choice.knobs["vectors"], self.config.block)
-        if (value, tiles) not in self.rows:
-            plain = self.config.policy.plain("rows", m, k)
-            self.rows[value, tiles] = self.emitter.pack_rows(value, tiles, plain, "")
-        return self.rows[value, tiles]
-
-    def _emit_reduce(self, site: ReduceSite, choice: Choice, layer: str) -> None:
-        plane = self.emitter.reduce(self._blocked(site.data), site.combine, site.init, choice, layer)
+    def _emit_reduce(self, site: ReduceSite, group: _Group, layer: str) -> None:
+        data, emitter = self.forms.in_blocks(site.data, group.block), self.forms.emitters[group.block]
+        plane = emitter.reduce(data, site.combine, site.init, group.choice, layer)
         shape = list(ir.ShapedType(site.result.type).shape)
         flat = reshape_collapse(plane, shape[:2], [[0], [1, 2]])
         result = flat if len(shape) == 2 else reshape_expand(flat, shape, [[0], [1, 2, 3]])
         self.replaced.append((site.result, result))
 
-    def _blocked(self, value: ir.Value, pads: Pads = _NO_PADS, pad_value: float = 0.0) -> Blocked:
-        """The blocked form of a value, with at least this halo."""
-        halo, fill = self.demands.get(value, (pads, pad_value))
-        if any(pads) and (fill != pad_value or any(h < p for h, p in zip(halo, pads, strict=True))):
-            halo, fill = pads, pad_value
-        known = self.blocked.get(value)
-        if known is None:
-            height, width = ir.ShapedType(value.type).shape[2:]
-            halo = halo if width > 1 else _NO_PADS  # of a column: a copy gives it
-            known = self.emitter.pack(value, halo, fill, self.config.policy.plain("pack", height, width), "")
-            self.blocked[value] = known
-        fits = all(h >= p for h, p in zip(known.halo, pads, strict=True))
-        if fits and (known.halo_value == pad_value or not any(pads)):
-            return known
-        height, width = known.shape[2:]
-        return self.emitter.copy(known, pads, pad_value, self.config.policy.plain("copy", height, width), "")
-
-    def _plane(self, value: ir.Value) -> ir.Value:
-        if value not in self.planes:
-            batch, channels = ir.ShapedType(value.type).shape[:2]
-            flat = reshape_collapse(value, [batch, channels], [[0], [1, 2, 3]])
-            blocks = channels // self.config.block
-            self.planes[value] = reshape_expand(flat, [batch, blocks, self.config.block], [[0], [1, 2]])
-        return self.planes[value]
-
     def _unpack_leftovers(self) -> None:
         """Gives ops that stay in NCHW the unpacked form of the blocked or planar values they use."""
-        for value in [*self.blocked, *self.planar]:
-            form = self._made(value)
+        for value in self.forms.values():
+            form = self.forms.made(value)
             if form is None:
                 continue
             users = [op for op in self._users_now(value) if not self._is_taken(op) and not self._is_dead(op)]
             if not users:
                 continue
             with ir.InsertionPoint.after(form.value.owner.operation), ir.Location.unknown():
-                if isinstance(form, Planar):
-                    choice = self.config.policy.plain("unplanar", *form.shape[2:])
-                    plain = self.emitter.from_planar(form, choice, "")
-                else:
-                    if form.shape[3] == 1 and any(form.halo):
-                        choice = self.config.policy.plain("copy", *form.shape[2:])
-                        form = self.emitter.copy(form, _NO_PADS, 0.0, choice, "")
-                    plain = self.emitter.unpack(form, self.config.policy.plain("unpack", *form.shape[2:]), "")
+                plain = self.forms.in_nchw(form)
             for op in users:
                 for i, operand in enumerate(op.operands):
                     if operand == value:
                         op.operands[i] = plain
-
-    def _made(self, value: ir.Value) -> Blocked | Planar | None:
-        """What a value is made as, if not in NCHW."""
-        layout = self.graph.layout(value)
-        return None if layout == NCHW else self.planar[value] if layout == PLANAR else self.blocked[value]
 
     def _users_now(self, value: ir.Value) -> list[ir.Operation]:
         return list({use.owner.operation for use in value.uses})
@@ -700,20 +625,12 @@ class _Rewriter:
                 op.erase()
 
 
-def _reads_blocks(implementation: Implementation) -> bool:
-    return any(layout not in (NCHW, PLANAR) for layout in implementation.operands)
-
-
-def _planar_site(site: ConvSite, choice: Choice) -> PlanarSite:
-    return PlanarSite(site.data, site.shape, choice.knobs["accumulators"], bool(choice.knobs.get("shift")))
-
-
 def _read_pads(site: ConvSite, choice: Choice) -> Pads:
     """The halo that the kernel of a convolution reads: its padding, and what whole Winograd tiles reach beyond it."""
     return site.shape.tile_pads(choice.knobs["m"]) if "winograd" in choice.schedule else site.shape.pads
 
 
 def _widen(demands: dict[ir.Value, tuple[Pads, float]], value: ir.Value, pads: Pads, fill: float) -> None:
-    known, known_fill = demands.get(value, (_NO_PADS, fill))
+    known, known_fill = demands.get(value, (NO_PADS, fill))
     if fill == known_fill:
         demands[value] = (tuple(map(max, known, pads)), fill)  # type: ignore[assignment]

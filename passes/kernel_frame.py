@@ -168,9 +168,10 @@ def constant(value: int) -> ir.AffineExpr:
 class KernelFrame:
     """Emits dispatches at the current insertion point and keeps the record of each distinct kernel."""
 
-    def __init__(self, block: int, grid: GridPolicy = one_tile_each) -> None:
+    def __init__(self, block: int, grid: GridPolicy = one_tile_each, kernels: dict[str, Kernel] | None = None) -> None:
+        """``kernels``: the record to keep, which emitters of several blocks share; None: one of its own."""
         self.block, self.grid = block, grid
-        self.kernels: dict[str, Kernel] = {}
+        self.kernels: dict[str, Kernel] = {} if kernels is None else kernels
         self.element = ir.F32Type.get()
 
     # -- the frame that all kernels share ------------------------------------------------------------------------

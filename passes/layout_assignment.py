@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -26,6 +26,8 @@ NCHW = "NCHW"
 _LARGEST_TABLE = 1 << 16
 """Entries of a table of the elimination; above it, see :meth:`LayoutProblem.solve`."""
 
+MIXING_MARGIN = 0.01
+"""Blocks of several sizes must be estimated to save this part of the cycles: see :meth:`LayoutProblem.solve_blocks`."""
 
 PLANAR = "planar"
 """Flattened padded planes (:mod:`dlas.passes.planar`), for sparse convolutions and what is between them."""
@@ -34,6 +36,11 @@ PLANAR = "planar"
 def blocked(block: int) -> str:
     """The name of the layout with blocks of that many channels."""
     return f"nChw{block}c"
+
+
+def block_of(layout: str) -> int | None:
+    """Channels of a block of a layout; None for one without blocks."""
+    return int(layout[4:-1]) if layout.startswith("nChw") else None
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,11 @@ class Implementation:
     cycles: float
     choice: Choice | None = None
     fused_cycles: float | None = None
+
+    @property
+    def blocks(self) -> frozenset[int]:
+        """Channels of the blocks that it reads or writes."""
+        return frozenset(block for name in (*self.operands, self.result) if (block := block_of(name)) is not None)
 
     def cycles_after(self, producer: Implementation | None) -> float:
         """Its cycles behind the op that makes its first operand."""
@@ -99,12 +111,19 @@ class Assignment:
         available: for each value, the layouts that it will exist in.
         cycles: of all implementations and transforms.
         exact: whether no cheaper one exists by these costs.
+        by_blocks: the cycles of the cheapest assignment by the blocks that it may have, where there was a choice.
     """
 
     ops: tuple[AssignedOp, ...] = ()
     available: tuple[frozenset[str], ...] = ()
     cycles: float = 0.0
     exact: bool = True
+    by_blocks: Mapping[tuple[int, ...], float] = field(default_factory=dict)
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Channels of the blocks of its layouts, the largest first."""
+        return tuple(sorted({block for op in self.ops for block in op.chosen.blocks}, reverse=True))
 
 
 @dataclass(frozen=True)
@@ -129,6 +148,37 @@ class LayoutProblem:
     ops: list[LayoutOp] = field(default_factory=list)
     made: dict[int, str] = field(default_factory=dict)
 
+    def solve_blocks(self, blocks: Sequence[int]) -> Assignment:
+        """The cheapest assignment, with blocks of several sizes only where that is estimated to pay.
+
+        Estimates of kernels are wrong by some percent, and those of different blocks in different ways: an assignment
+        that mixes blocks must be cheaper by :data:`MIXING_MARGIN` than the best one with blocks of one size.
+        """
+        best = self.solve()
+        if len(best.blocks) < 2:
+            return best
+        single = {block: found for block in blocks if (found := self.with_block(block)) is not None}
+        alone = {block: problem._eliminated() for block, problem in single.items()}
+        costs = {block: elimination.cost for block, (elimination, _) in alone.items()}
+        least = min(costs, key=costs.__getitem__, default=None)
+        if least is not None and best.cycles > costs[least] * (1 - MIXING_MARGIN):
+            chosen = single[least]._assignment(*alone[least])
+        else:
+            chosen = best
+        return replace(
+            chosen, by_blocks={**{(block,): cost for block, cost in costs.items()}, tuple(blocks): best.cycles}
+        )
+
+    def with_block(self, block: int) -> LayoutProblem | None:
+        """The problem without implementations of other blocks; None where an op has no others."""
+        ops = []
+        for op in self.ops:
+            kept = tuple(way for way in op.implementations if way.blocks <= {block})
+            if not kept:
+                return None
+            ops.append(replace(op, implementations=kept))
+        return LayoutProblem(self.transform, ops, self.made)
+
     def solve(self, largest_table: int = _LARGEST_TABLE) -> Assignment:
         """The cheapest assignment.
 
@@ -136,9 +186,14 @@ class LayoutProblem:
         in it is made in every layout that anyone may read it in: the assignment is then approximate
         (:attr:`Assignment.exact`).
         """
-        layouts = self._layouts()
-        sizes, factors, subsets = self._factors(layouts)
-        elimination = _Elimination(sizes, factors, set(subsets), largest_table)
+        return self._assignment(*self._eliminated(largest_table))
+
+    def _eliminated(self, largest_table: int = _LARGEST_TABLE) -> tuple[_Elimination, dict[int, list[frozenset[str]]]]:
+        """The cost of the cheapest assignment and how it is found; and the sets of layouts by variable."""
+        sizes, factors, subsets = self._factors(self._layouts())
+        return _Elimination(sizes, factors, set(subsets), largest_table), subsets
+
+    def _assignment(self, elimination: _Elimination, subsets: Mapping[int, Sequence[frozenset[str]]]) -> Assignment:
         values = elimination.best()
         marginals = elimination.marginals()
         assigned = []
@@ -153,7 +208,7 @@ class LayoutProblem:
             chosen, producer = op.implementations[values[number]], self._producer(number)
             before = None if producer is None else self.ops[producer].implementations[values[producer]]
             assigned.append(AssignedOp(op, chosen, chosen.cycles_after(before), tuple(others)))
-        available = [frozenset(names) for names in layouts]
+        available = [frozenset(names) for names in self._layouts()]
         for variable, choices in subsets.items():
             available[variable - len(self.ops)] = choices[values[variable]]
         return Assignment(tuple(assigned), tuple(available), elimination.cost, elimination.exact)

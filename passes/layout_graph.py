@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -17,7 +18,16 @@ from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite
 from dlas.passes.elementwise import Access, Elementwise
 from dlas.passes.generics import defining_op, layer_of, shape_of
 from dlas.passes.knob_request import KnobRequest
-from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, Implementation, LayoutOp, LayoutProblem, blocked
+from dlas.passes.layout_assignment import (
+    NCHW,
+    PLANAR,
+    Assignment,
+    Implementation,
+    LayoutOp,
+    LayoutProblem,
+    block_of,
+    blocked,
+)
 from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Grid, Refusal
 from dlas.passes.sparse_weights import SPARSE
@@ -32,6 +42,12 @@ class LayoutPolicy(Protocol):
 
     block: int
     """Channels of a block, B (f32 lanes of a vector register)."""
+
+    blocks: Sequence[int]
+    """Channels of the blocks that there is a choice of, the largest (``block``) first."""
+
+    def of_block(self, block: int) -> LayoutPolicy:
+        """The policy for kernels on blocks of so many channels, one of ``blocks``."""
 
     def implementations(self, shape: ConvShape) -> Sequence[Implementation] | Refusal:
         """The ways to compute a convolution, or why there is none."""
@@ -107,6 +123,7 @@ class LayoutGraph:
         self._numbers: dict[ir.Value, int] = {}
         self._shapes: list[tuple[int, ...]] = []
         self._nodes: dict[ir.Operation, int] = {}
+        self._ops: dict[int, ir.Operation] = {}  # by node
         self._operands: dict[ir.Operation, set[ir.Value]] = {}  # (values of other classes are unequal in lists)
         self._producers: dict[ir.Value, int] = {}  # nodes by what they make
         self._through: dict[ir.Operation, set[ir.Operation]] = {}  # for a pad or reshape, the sites that see through it
@@ -117,7 +134,7 @@ class LayoutGraph:
         for op in ops:
             self._add(op)
         self._add_plain_readers()
-        self.assignment: Assignment = self.problem.solve()
+        self.assignment: Assignment = self.problem.solve_blocks(policy.blocks)
 
     def chosen(self, op: ir.Operation) -> Implementation | None:
         """The implementation of an op; None for one without a say."""
@@ -181,7 +198,23 @@ class LayoutGraph:
         way = _unless_refused(op, self.policy.asked(site.shape, request, nonzeros, _algorithm(op)))
         if way.result == PLANAR:
             self.planar.append((op, site))
+        if request.schedule == "separable_conv":
+            self._settle(site.data, way.operands[0])
         self._node(op, site, [site.data], site.result, [way])
+
+    def _settle(self, value: ir.Value, layout: str) -> None:
+        """Has a value, if a depthwise convolution and the elementwise ops behind it make it, in one layout."""
+        while value in self._producers:
+            number = self._producers[value]
+            op = self.problem.ops[number]
+            kept = tuple(way for way in op.implementations if way.result == layout)
+            if not kept:
+                return
+            self.problem.ops[number] = replace(op, implementations=kept)
+            site = self.sites[self._ops[number]]
+            if not isinstance(site, Elementwise):
+                return
+            value = next(operand.value for operand in site.operands if operand.access is Access.FULL)
 
     def _asks_for_planes(self, op: ir.Operation) -> bool:
         """Whether a convolution's channels fill no blocks; others follow it where transforms would cost more."""
@@ -216,25 +249,26 @@ class LayoutGraph:
             site.result,
             [
                 Implementation((layout,), layout, self.policy.window_cycles(shape, layout))
-                for layout in (blocked(self.policy.block), NCHW)
+                for layout in (*map(blocked, self.policy.blocks), NCHW)
             ],
         )
 
     def _add_concat(self, op: ir.Operation) -> None:
         if len(shape_of(op.results[0])) != 4:
             return
-        site = ConcatSite.analyze(op, self.policy.block)
-        if isinstance(site, Refusal):
-            self.refused[op] = site
+        found = {block: ConcatSite.analyze(op, block) for block in self.policy.blocks}
+        sites = {block: site for block, site in found.items() if isinstance(site, ConcatSite)}
+        if not sites:
+            refusal = found[self.policy.block]
+            assert isinstance(refusal, Refusal)
+            self.refused[op] = refusal
             return
         # In blocks, one that appends to another copies only what it appends.
-        layout = blocked(self.policy.block)
+        site = next(iter(sites.values()))
         first = defining_op(site.parts[0])
         appended = site.parts[1:] if first is not None and first.name == "tensor.concat" else site.parts
-        costs = {
-            layout: sum(math.prod(shape_of(part)) for part in appended),
-            NCHW: math.prod(site.shape),
-        }
+        elements_ = sum(math.prod(shape_of(part)) for part in appended)  # whole blocks
+        costs = {**{blocked(block): elements_ for block in sites}, NCHW: math.prod(site.shape)}
         ways = [
             Implementation((way,) * len(site.parts), way, self.policy.stream_cycles(2 * elements, way))
             for way, elements in costs.items()
@@ -242,15 +276,18 @@ class LayoutGraph:
         self._node(op, site, site.parts, site.result, ways)
 
     def _add_shuffle(self, op: ir.Operation) -> None:
-        site = ShuffleSite.analyze(op, self.policy.block)
-        if isinstance(site, Refusal):
-            self.refused[op] = site
-        if not isinstance(site, ShuffleSite):
+        found = {block: ShuffleSite.analyze(op, block) for block in self.policy.blocks}
+        sites = {block: site for block, site in found.items() if isinstance(site, ShuffleSite)}
+        if not sites:
+            refusal = found[self.policy.block]
+            if isinstance(refusal, Refusal):
+                self.refused[op] = refusal
             return
+        site = next(iter(sites.values()))
         elements = 2 * math.prod(shape_of(site.result))
         ways = [
             Implementation((layout,), layout, self.policy.stream_cycles(elements, layout))
-            for layout in (blocked(self.policy.block), NCHW)
+            for layout in (*map(blocked, sites), NCHW)
         ]
         self._node(op, site, [site.data], site.result, ways)
         for inner in site.between:
@@ -260,8 +297,8 @@ class LayoutGraph:
         reduce = ReduceSite.analyze(op)
         if isinstance(reduce, ReduceSite):
             shape = ir.ShapedType(reduce.data.type).shape
-            elements = math.prod(shape)
-            layouts = [NCHW] if shape[1] % self.policy.block else [blocked(self.policy.block), NCHW]
+            elements = math.prod(shape)  # in whole blocks
+            layouts = [*self._whole_blocks(shape[1]), NCHW]
             ways = [Implementation((layout,), NCHW, self.policy.stream_cycles(elements, layout)) for layout in layouts]
             self._node(op, reduce, [reduce.data], None, ways)
             return
@@ -272,22 +309,24 @@ class LayoutGraph:
         planes = list(dict.fromkeys(o.value for o in site.operands if o.access is Access.PLANE))
         if not full:
             return
-        layouts = [NCHW]
-        if not (planes and site.shape[1] % self.policy.block):
-            layouts.insert(0, blocked(self.policy.block))
+        layouts = [*(self._whole_blocks(site.shape[1]) if planes else map(blocked, self.policy.blocks)), NCHW]
         if self.planar:
             layouts.append(PLANAR)
-        pixels = math.prod(site.shape)
+        stored = {layout: _stored(site.shape, layout) for layout in layouts}
         ways = [
             Implementation(
                 (layout,) * len(full) + (NCHW,) * len(planes),
                 layout,
-                self.policy.stream_cycles(pixels * (len(full) + 1), layout),
-                fused_cycles=self.policy.stream_cycles(pixels * (len(full) - 1), layout, fused=True),
+                self.policy.stream_cycles(elements * (len(full) + 1), layout),
+                fused_cycles=self.policy.stream_cycles(elements * (len(full) - 1), layout, fused=True),
             )
-            for layout in layouts
+            for layout, elements in stored.items()
         ]
         self._node(op, site, [*full, *planes], op.results[0], ways)
+
+    def _whole_blocks(self, channels: int) -> list[str]:
+        """The layouts whose blocks so many channels fill."""
+        return [blocked(block) for block in self.policy.blocks if channels % block == 0]
 
     def _node(
         self,
@@ -306,6 +345,7 @@ class LayoutGraph:
             self._producers[result] = len(self.problem.ops)
         self.sites[op], self._operands[op] = site, set(operands)
         self._nodes[op] = len(self.problem.ops)
+        self._ops[len(self.problem.ops)] = op
         self.problem.ops.append(LayoutOp(layer_of(op), op.name, numbers, target, tuple(implementations)))
 
     def _number(self, value: ir.Value) -> int:
@@ -332,6 +372,13 @@ class LayoutGraph:
             elif user not in self._through or self._needs_plain(user.results[0], source):
                 return True
         return False
+
+
+def _stored(shape: Sequence[int], layout: str) -> int:
+    """Elements of a tensor in a layout, whose last block is whole."""
+    batch, channels, height, width = shape
+    block = block_of(layout) or 1
+    return batch * -(-channels // block) * block * height * width
 
 
 def _algorithm(op: ir.Operation) -> str | None:

@@ -92,9 +92,10 @@ class PadGroupsPlan:
                 site,
                 before,
                 after,
-                _Padding(shape.groups, shape.c_per_group, _whole(shape.c_per_group, block, blocks)),
-                _Padding(shape.groups, shape.k_per_group, _whole(shape.k_per_group, block, blocks)),
+                _Padding(shape.groups, shape.c_per_group, _whole(shape.c_per_group, size, blocks)),
+                _Padding(shape.groups, shape.k_per_group, _whole(shape.k_per_group, size, blocks)),
             )
+            for size in policy.blocks
             for blocks in (1, 2)  # two: pairs of vectors reuse what they read
         ]
         best = min(plans, key=lambda plan: plan.cycles(policy))

@@ -9,15 +9,16 @@ import math
 from collections.abc import Sequence
 
 from dlas.passes.conv import ConvShape
-from dlas.passes.layout_assignment import NCHW, PLANAR
+from dlas.passes.layout_assignment import NCHW, PLANAR, block_of
 from dlas.schedules.knobs import VectorUnit, lane_tile, lane_tile_operations
 from dlas.schedules.knobs import packed_cycles as best_packed_cycles
 
 DISPATCH = 5000.0
 """Cycles that a kernel costs beyond its work: 1.5 us."""
 
-# Bytes per cycle, reads and writes together: B x B transposes in registers, rows of an NCHW tensor, whole vectors.
-_TRANSPOSED, _PADDED, _STREAMED = 11.0, 17.0, 12.0
+# Bytes per cycle, reads and writes together: B x B transposes in registers, rows of an NCHW tensor, whole vectors, and
+# those between blocks of two sizes.
+_TRANSPOSED, _PADDED, _STREAMED, _REPACKED = 11.0, 17.0, 12.0, 12.0
 
 # Share of the vector units' rate that kernels of lanes reach, and what a shuffle takes of an operation's time.
 _LANES_SHARE, _SHUFFLE = 0.9, 0.15
@@ -30,18 +31,22 @@ _IREE_WINDOW, _IREE_STREAM = 8.0, 1.5
 
 
 def transform_cycles(unit: VectorUnit, shape: Sequence[int], source: str, target: str) -> float:
-    """A pack or unpack of an activation; between two layouts besides NCHW, both."""
+    """A pack or unpack of an activation; a repack between blocks of two sizes; to or from planes, by NCHW."""
     batch, channels, height, width = shape
+    blocks = [block for name in (source, target) if (block := block_of(name)) is not None]
+    lanes = max(blocks, default=unit.lanes)
     if height * width == 1 and PLANAR not in (source, target):
-        return 0.0 if channels % unit.lanes == 0 else DISPATCH  # a reshape
-    padded = -(-channels // unit.lanes) * unit.lanes
-    columns = -(-width // unit.lanes) * unit.lanes  # a partial transpose takes as long as a whole one
+        return 0.0 if channels % lanes == 0 else DISPATCH  # a reshape
+    padded = -(-channels // lanes) * lanes
+    if len(blocks) == 2:
+        return DISPATCH + 8 * batch * padded * height * width / _REPACKED
+    columns = -(-width // lanes) * lanes  # a partial transpose takes as long as a whole one
     cycles = DISPATCH + 8 * batch * padded * height * columns / _TRANSPOSED
     rows = DISPATCH + 8 * math.prod(shape) / _PADDED
     planar = (source, target).count(PLANAR)
     if NCHW in (source, target):
         return rows if planar else cycles
-    return rows + cycles if planar else 2 * cycles
+    return rows + cycles
 
 
 def stream_cycles(elements: int, layout: str, *, fused: bool = False) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlas.passes.conv import ConvShape
 from dlas.passes.packing import NEAR
@@ -54,6 +54,10 @@ class VectorUnit:
     def others(self) -> int:
         """Vector operations per cycle, loads and stores included, where few are FMAs."""
         return 2 if self.in_halves else self.fma_units
+
+    def narrowed(self, fma_units: int | None) -> VectorUnit | None:
+        """The core working on vectors of half the lanes, of which it starts so many FMAs per cycle (None: never)."""
+        return None if fma_units is None else replace(self, lanes=self.lanes // 2, fma_units=fma_units)
 
     def cycles(self, vectors: int, pixels: int) -> float:
         """Cycles of one reduction step on a register tile of ``vectors`` x ``pixels`` accumulators."""
@@ -150,9 +154,13 @@ class WinogradTile:
 def packed_cycles(unit: VectorUnit, shape: ConvShape, merge: int = 1, model: float = math.inf) -> float:
     """Estimated cycles of :func:`dlas.schedules.packed_conv.packed_conv` for one image, FMA-bound or by weights.
 
-    ``model`` is the size of the model's weights in bytes.
+    The last block of a group's channels counts whole. ``model`` is the size of the model's weights in bytes.
     """
-    fmas = shape.macs / shape.batch * merge / unit.lanes
+    lanes, depth = unit.lanes, shape.c_per_group * merge
+    if shape.groups > 1 or depth >= lanes:  # else the input is read in NCHW
+        depth = -(-depth // lanes) * lanes
+    blocks = shape.groups // merge * -(-shape.k_per_group * merge // lanes)
+    fmas = shape.out_h * shape.out_w * shape.k_h * shape.k_w * depth * blocks
     weights = 4 * shape.c_out * shape.c_per_group * merge * shape.k_h * shape.k_w
     return fmas / (unit.fma_units * 0.9) + weights / (_FROM_L3 if unit.keeps(model) else _FROM_MEMORY)
 

@@ -42,19 +42,24 @@ class _RulesPass(Pass):
         registers: vector registers.
         winograd: the largest output tile of Winograd's domain, 0 for none.
         cores: that share a kernel's workgroups.
+        narrow: FMAs per cycle on vectors of half the lanes, for blocks of as many channels; 0: there are none.
     """
 
     lanes: int = 8
     registers: int = 16
     winograd: int = 4
     cores: int = 1
+    narrow: int = 0
 
     def __post_init__(self) -> None:
         _check_unit(self.lanes, self.registers)
+        if self.narrow and self.lanes < 2:
+            raise ValueError(f"narrow={self.narrow}: there is no half of {self.lanes} lanes")
 
     @property
     def rules(self) -> Rules:
-        return Rules(VectorUnit(self.lanes, self.registers), self.winograd, cores=self.cores)
+        unit = VectorUnit(self.lanes, self.registers)
+        return Rules(unit, self.winograd, cores=self.cores, narrow=unit.narrowed(self.narrow or None))
 
 
 @register("dlas-pad-groups", context="iree")
@@ -78,6 +83,7 @@ class BlockedLayoutPass(_RulesPass):
         registers: vector registers.
         winograd: the largest output tile of Winograd's domain, 0 for none.
         cores: that share a kernel's workgroups.
+        narrow: FMAs per cycle on vectors of half the lanes, for blocks of as many channels; 0: there are none.
     """
 
     def run(self, module: Any) -> list[Note]:

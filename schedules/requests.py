@@ -108,7 +108,8 @@ def _packed_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     choice = rules.packed(shape, merge)
     knobs = {**choice.knobs, **given}
     block = rules.block
-    for name in ("block", "merge", "direct"):
+    _check(given, "block", rules.blocks)
+    for name in ("merge", "direct"):
         _check(given, name, [choice.knobs.get(name, 0)])
     _check(given, "unroll_kw", [0, 1])
     blocks = -(-(shape.k_per_group * merge) // block)
@@ -122,7 +123,7 @@ def _lane_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     if found is None:
         raise _Unfit(f"groups of {shape.c_per_group} to {shape.k_per_group} channels are not equal parts of a block")
     choice, cycles = found
-    _check(given, "block", [rules.block])
+    _check(given, "block", rules.blocks)
     _check(given, "ow", range(1, _lane_pixels(rules, shape) + 1))
     return replace(choice, knobs={**choice.knobs, **given}), cycles
 
@@ -161,7 +162,7 @@ def _planar_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
 def _winograd_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     if not rules.takes_winograd(shape):
         raise _Unfit("takes 3x3 convolutions of stride 1 whose groups fill blocks")
-    _check(given, "block", [rules.block])
+    _check(given, "block", rules.blocks)
     _check(given, "merge", [1])
     tiles = [tile for tile in winograd_tiles(rules.unit, shape, 1, rules.model) if tile.m <= rules.winograd]
     for name in ("m", "rows", "columns", "depth", "t_o", "k_w", "staged"):
@@ -182,7 +183,7 @@ def _winograd_lane_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     if not rules.takes_winograd_lanes(shape):
         raise _Unfit("takes 3x3 convolutions of stride 1 with equal parts of a block as groups")
     sizes = [m for m in SIZES if m <= rules.winograd]
-    _check(given, "block", [rules.block])
+    _check(given, "block", rules.blocks)
     _check(given, "m", sizes)
     if not sizes:
         raise _Unfit("--winograd 0 leaves no output tile")
@@ -195,7 +196,7 @@ def _polyphase_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     if isinstance(found, Refusal):
         raise _Unfit(found.reason)
     tiles = found
-    _check(given, "block", [rules.block])
+    _check(given, "block", rules.blocks)
     for name in ("m", "tiles", "t_o"):
         if name in given:
             _check(given, name, sorted({getattr(tile, name) for tile in tiles}), _beside(given, name))

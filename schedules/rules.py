@@ -14,7 +14,7 @@ from dlas.dialects import TransformScript
 from dlas.errors import ScheduleError
 from dlas.passes.conv import ConvShape
 from dlas.passes.knob_request import KnobRequest
-from dlas.passes.layout_assignment import NCHW, PLANAR, Implementation, blocked
+from dlas.passes.layout_assignment import NCHW, PLANAR, Implementation, block_of, blocked
 from dlas.passes.lower_lanes import lower_lanes
 from dlas.passes.plan import Choice, Grid, Kernel, Refusal
 from dlas.passes.sparsifier_site import SparseProduct
@@ -82,6 +82,10 @@ _PRODUCT_ROWS = 64
 # this factor.
 _SPARSE_SHARE = 0.7
 _SPARSE_MARGIN = 1.1
+
+# How many times longer kernels take on vectors of half the lanes where twice as many FMAs start per cycle: there are
+# twice as many loads, shuffles and loops beside them (1.03 to 1.24 were measured on a Zen 4 where blocks are full).
+_NARROW = 1.1
 
 ASKED = "asked for by the transform script: "
 """What the reason of such a choice begins with."""
@@ -178,6 +182,11 @@ SCHEDULES: dict[str, Schedule] = {
     "lane_shuffle": Schedule(
         PlainKnobs, lambda knobs, extents: [lane_shuffle(knobs, extents)], "channel shuffles in channel blocks"
     ),
+    "repack": Schedule(
+        PlainKnobs,
+        lambda knobs, extents: [lane_shuffle(knobs, extents)],
+        "from channel blocks of one size to those of another",
+    ),
     "w_lanes": Schedule(
         WLanesKnobs,
         lambda knobs, extents: [w_lanes(knobs, extents)],
@@ -216,10 +225,16 @@ class Rules:
 
     Args:
         unit: what the target's cores have.
+        narrow: the same core working on vectors of fewer lanes, for channel blocks of as many; None: it gains nothing.
         winograd: the largest output tile m of Winograd's domain to use: 4, 2 (as exact as the sums), or 0: none.
         measured: times that stand in for estimates.
         cores: of the target; any number of them up to all may share a kernel's workgroups.
         model: bytes of the model's weights, which may stay in a cache from one inference to the next.
+
+    Attributes:
+        block: channels of a block, B, the lanes of the unit.
+        slower: a factor of the estimated cycles of kernels between blocks.
+        blocks: of the layouts to choose from, the largest first.
     """
 
     def __init__(
@@ -229,29 +244,46 @@ class Rules:
         measured: Measurements | None = None,
         cores: int = 1,
         model: float = math.inf,
+        narrow: VectorUnit | None = None,
     ) -> None:
         self.unit, self.winograd, self.measured = unit, winograd, measured or Measurements()
         self.cores, self.model = cores, model
         self.block = unit.lanes
+        self.slower = 1.0
+        self.narrow = None if narrow is None else Rules(narrow, winograd, self.measured, cores, model)
+        if self.narrow is not None:
+            self.narrow.slower = _NARROW
+        self.blocks: Sequence[int] = (self.block, *(() if self.narrow is None else self.narrow.blocks))
 
     def for_model(self, weights: int) -> Rules:
         """The same policy for a model with so many bytes of weights."""
-        return Rules(self.unit, self.winograd, self.measured, self.cores, weights)
+        narrow = None if self.narrow is None else self.narrow.unit
+        return Rules(self.unit, self.winograd, self.measured, self.cores, weights, narrow)
+
+    def of_block(self, block: int) -> Rules:
+        """The policy for kernels on blocks of so many channels."""
+        if block == self.block:
+            return self
+        assert self.narrow is not None, f"blocks are of {self.block} channels, not {block}"
+        return self.narrow.of_block(block)
 
     def implementations(self, shape: ConvShape) -> Sequence[Implementation] | Refusal:
         """The ways to compute a convolution, with their layouts and estimated cycles; or why there is none."""
-        layout = blocked(self.block)
-        found = []
-        for choice, cycles in self._blocked_choices(shape):
-            direct = bool(choice.knobs.get("direct"))
-            found.append(self._implementation(shape, NCHW if direct else layout, layout, choice, cycles))
-        phases = self.polyphase(shape)
-        if not isinstance(phases, Refusal):
-            found.append(self._implementation(shape, NCHW, layout, *phases, padded=True))
+        found = [way for block in self.blocks for way in self.of_block(block)._between_blocks(shape)]
         alone = self.w_lanes(shape)
         if alone is not None:
             found.append(self._implementation(shape, NCHW, NCHW, *alone))
         return found or self.unfit(shape)
+
+    def _between_blocks(self, shape: ConvShape) -> Iterator[Implementation]:
+        """The ways to compute a convolution that write blocks of the unit's lanes."""
+        layout = blocked(self.block)
+        for choice, cycles in self._blocked_choices(shape):
+            direct = bool(choice.knobs.get("direct"))
+            yield self._implementation(shape, NCHW if direct else layout, layout, choice, cycles)
+        phases = self.polyphase(shape)
+        if not isinstance(phases, Refusal):
+            yield self._implementation(shape, NCHW, layout, *phases, padded=True)
 
     def _implementation(
         self, shape: ConvShape, reads: str, writes: str, choice: Choice, cycles: float, *, padded: bool = False
@@ -259,7 +291,7 @@ class Rules:
         """``padded``: the kernel pads its input itself."""
         choice = replace(choice, problem=shape.problem)
         measured = self.measured.get(choice)
-        kernel = cycles + costs.DISPATCH if measured is None else measured
+        kernel = cycles * self.slower + costs.DISPATCH if measured is None else measured
         pad = costs.pad_cycles(shape) if reads == NCHW and not padded else 0.0
         return Implementation((reads,), writes, kernel + pad, choice)
 
@@ -315,7 +347,23 @@ class Rules:
     def asked(
         self, shape: ConvShape, request: KnobRequest, nonzeros: int, algorithm: str | None
     ) -> Implementation | Refusal:
-        """A convolution as a transform script asks for it, or why that cannot be."""
+        """A convolution as a transform script asks for it, or why that cannot be.
+
+        Of blocks it gets those that the request names, else the largest that its other knobs fit.
+        """
+        block = request.knobs.get("block", self.block)
+        if block != self.block and block in self.blocks:
+            return self.of_block(block).asked(shape, request, nonzeros, algorithm)
+        found = self._asked(shape, request, nonzeros, algorithm)
+        if isinstance(found, Refusal) and "block" not in request.knobs and self.narrow is not None:
+            narrow = self.narrow.asked(shape, request, nonzeros, algorithm)
+            if isinstance(narrow, Implementation) and narrow.blocks:
+                return narrow
+        return found
+
+    def _asked(
+        self, shape: ConvShape, request: KnobRequest, nonzeros: int, algorithm: str | None
+    ) -> Implementation | Refusal:
         unknown = _unknown_knob(request)
         found = unknown or ask_conv(self, shape, request, nonzeros, algorithm)
         if isinstance(found, Refusal):
@@ -512,7 +560,9 @@ class Rules:
 
     def window_cycles(self, shape: ConvShape, layout: str) -> float:
         """Cycles of pooling; ``shape`` gives the window as a depthwise convolution would."""
-        return costs.window_cycles(self.unit, shape, layout)
+        block = block_of(layout)
+        unit = self.unit if block is None else self.of_block(block).unit
+        return costs.window_cycles(unit, shape, layout)
 
     def stream_cycles(self, elements: int, layout: str, *, fused: bool = False) -> float:
         """Cycles to read and write so many elements in all, in a kernel of its own or ``fused`` into one."""
@@ -626,6 +676,9 @@ class Rules:
             return Choice("pack_rows", {"ow": self.block, "block": self.block}, reason)
         if kind in ("planar", "unplanar", "phases", "planes"):
             return Choice("row_copy", {"ow": self.block, "block": self.block}, "whole vectors of a row")
+        if kind == "repack":
+            reason = f"blocks of {self.block} channels, vector by vector"
+            return Choice("repack", {"ow": 1, "block": self.block}, reason)
         if kind == "shuffle":
             return Choice("lane_shuffle", {"ow": 1, "block": self.block}, "a block of each group by lane shuffles")
         if kind == "pad":

@@ -122,6 +122,14 @@ def vectors(request: pytest.FixtureRequest) -> Any:
     return processor(request.param)
 
 
+@pytest.fixture
+def avx512() -> Any:
+    """A core with 16 lanes, whose layers may have blocks of 16 or of 8: the target to compile for."""
+    if not runs_here("x86_64-v4"):
+        pytest.skip("this processor does not run x86_64-v4")
+    return processor("x86_64-v4")
+
+
 @pytest.fixture(scope="session")
 def avx2() -> Callable[[int], Any]:
     """The target of a core with 8 lanes, by the number of cores."""

@@ -131,6 +131,9 @@ def _print_layouts(explanation: Explanation) -> None:
     kind = "cheapest" if explanation.layout_exact else "approximate"
     title = f"layout assignment: {explanation.layout_cycles / 1e3:.0f} kcycles estimated, {kind}"
     console.print_table(console.make_table(title, columns, body))
+    if explanation.layout_blocks:
+        costs = ", ".join(f"{channels}: {cycles / 1e3:.0f}" for channels, cycles in explanation.layout_blocks)
+        print(f"estimated kcycles by the channels of a block: {costs}")
 
 
 def _way(way: Way) -> tuple[str, str, str]:

@@ -39,9 +39,10 @@ def text(required: bool = True) -> Rule:
     return Rule(str, "a non-empty string", lambda value: bool(value.strip()), required)
 
 
-def integer(low: int, high: int, unit: str = "") -> Rule:
+def integer(low: int, high: int, unit: str = "", required: bool = True) -> Rule:
     """A number within bounds."""
-    return Rule(int, f"an integer from {low} to {high}{unit and ' ' + unit}", lambda value: low <= value <= high)
+    allowed = f"an integer from {low} to {high}{unit and ' ' + unit}"
+    return Rule(int, allowed, lambda value: low <= value <= high, required)
 
 
 def check(values: Mapping[str, Any], rules: Mapping[str, Rule], where: str) -> None:

@@ -46,6 +46,8 @@ class Target:
         cores: physical cores.
         clock_ghz: clock in GHz, None if unknown.
         f16: whether vector arithmetic on f16 is native.
+        narrow_fma_units: vector FMAs of half the lanes that one core starts per cycle, where models may have layers of
+            half-width vectors beside those of full width; None: all have full width.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Target:
     cores: int
     f16: bool
     clock_ghz: float | None = None
+    narrow_fma_units: int | None = None
 
     @property
     def is_host(self) -> bool:
@@ -121,6 +124,7 @@ _RULES = {
     "vector_registers": integer(1, 256),
     "fma_units": integer(1, 16),
     "fma_latency": integer(1, 64, "cycles"),
+    "narrow_fma_units": integer(1, 16, required=False),
     "l1d_kb": integer(1, 4096, "KB"),
     "l2_kb": integer(1, 1 << 20, "KB"),
     "l3_kb": integer(0, 1 << 22, "KB, 0 for none"),
@@ -179,6 +183,12 @@ def _read(path: Path, where: str) -> AnyTarget:
 
 def _check(values: dict[str, Any], where: str) -> None:
     check(values, _RULES, where)
+    if "narrow_fma_units" in values and values["simd_lanes"] < 2:
+        raise TargetError(
+            f"narrow_fma_units = {values['narrow_fma_units']} with simd_lanes = {values['simd_lanes']}",
+            where=where,
+            hint="there is no vector of half a lane; leave it out",
+        )
     if values["cpu"] == _HOST_CPU and values["features"]:
         raise TargetError(
             f"features = {values['features']!r} with cpu = 'host'",

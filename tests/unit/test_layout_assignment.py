@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlas.passes.layout_assignment import NCHW, Implementation, LayoutOp, LayoutProblem
+from dlas.passes.layout_assignment import NCHW, Implementation, LayoutOp, LayoutProblem, block_of
 
 LAYOUTS = (NCHW, "nChw8c", "planar")
 
@@ -111,6 +113,48 @@ def test_a_cheap_op_follows_its_neighbours() -> None:
     assert assignment.cycles == 100 + 8 + 100 + 2 * 10
     assert [other.extra_cycles for other in assignment.ops[1].alternatives] == [5 - 8 + 2 * 10]
     assert assignment.available[3] == {NCHW, "nChw8c"}
+
+
+def chain(*cycles: tuple[float, float]) -> LayoutProblem:
+    """Ops behind each other with their cycles in blocks of 16 and of 8; a transform costs 10."""
+    problem = LayoutProblem(lambda value, source, target: 10.0, made={0: "nChw16c"})
+    for number, (wide, narrow) in enumerate(cycles):
+        ways = (Implementation(("nChw16c",), "nChw16c", wide), Implementation(("nChw8c",), "nChw8c", narrow))
+        problem.ops.append(LayoutOp(f"op{number}", "conv", (number,), number + 1, ways))
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("cycles", "blocks", "total", "by_blocks"),
+    [
+        (((1000, 1000), (1000, 900), (1000, 1100)), (16, 8), 2920, {(16,): 3000, (8,): 3010, (16, 8): 2920}),
+        (((1000, 1000), (1000, 960), (1000, 1100)), (16,), 3000, {(16,): 3000, (8,): 3070, (16, 8): 2980}),
+        (((1000, 900), (1000, 900), (1000, 925)), (8,), 2735, {}),
+        (((1000, 1100), (1000, 1100), (1000, 1100)), (16,), 3000, {}),
+    ],
+)
+def test_blocks_of_two_sizes_must_pay(
+    cycles: tuple[tuple[float, float], ...], blocks: tuple[int, ...], total: float, by_blocks: dict[Any, float]
+) -> None:
+    """A change to blocks of 8 and back costs 20 of 3000: at least 30 more must be saved."""
+    assignment = chain(*cycles).solve_blocks((16, 8))
+    assert (assignment.blocks, assignment.cycles, dict(assignment.by_blocks)) == (blocks, total, by_blocks)
+
+
+def test_blocks_that_are_asked_for_need_not_pay() -> None:
+    problem = chain((1000, 1000), (1000, 1200))
+    wide, narrow = problem.ops
+    problem.ops = [
+        replace(wide, implementations=wide.implementations[:1]),
+        replace(narrow, implementations=narrow.implementations[1:]),
+    ]
+    assignment = problem.solve_blocks((16, 8))
+    assert (assignment.blocks, assignment.cycles, dict(assignment.by_blocks)) == ((16, 8), 2210, {(16, 8): 2210})
+
+
+@pytest.mark.parametrize(("layout", "block"), [("nChw16c", 16), ("nChw8c", 8), (NCHW, None), ("planar", None)])
+def test_the_block_of_a_layout(layout: str, block: int | None) -> None:
+    assert block_of(layout) == block
 
 
 def test_an_empty_model() -> None:

@@ -493,3 +493,18 @@ def test_matrix_product(find_op: FindOp) -> None:
 )
 def test_matrix_product_refuses(find_op: FindOp, arguments: str, text: str, reason: str) -> None:
     assert MatmulSite.analyze(find_op(arguments, text, "linalg.matmul")) == Refusal(reason)
+
+
+def test_blocks_of_half_the_lanes() -> None:
+    """Each block has its kernels and layouts; 24 channels fill three blocks of 8, and one and a half of 16."""
+    unit = VectorUnit(16, 32, 1)
+    rules = Rules(unit, narrow=unit.narrowed(2))
+    ways = {way.result: way for way in rules.implementations(conv_shape(24, 24, kernel=1))}
+    assert set(ways) == {"nChw16c", "nChw8c"}
+    assert [ways[name].choice.knobs["block"] for name in ("nChw16c", "nChw8c")] == [16, 8]
+    assert ways["nChw8c"].cycles < ways["nChw16c"].cycles
+    full = {way.result: way for way in rules.implementations(conv_shape(64, 64, kernel=1))}
+    assert full["nChw16c"].cycles < full["nChw8c"].cycles
+    repack, pack = (rules.transform_cycles((1, 64, 28, 28), "nChw8c", name) for name in ("nChw16c", "NCHW"))
+    assert repack < 2 * pack, "not by way of NCHW"
+    assert len({way.result for way in Rules(unit).implementations(conv_shape(24, 24, kernel=1))}) == 1

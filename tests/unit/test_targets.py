@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dlas.compiler.backends import rules_for
 from dlas.compiler.pipeline import Options, compile_model
 from dlas.compiler.targets import GpuTarget, Target, list_targets, load_target
 from dlas.compiler.targets import target as target_module
@@ -259,6 +260,29 @@ def test_detection_of_fma_units(tmp_path, vendor, family, flags, units):
     made_by = f"vendor_id\t: {vendor}\ncpu family\t: {family}\n"
     cpuinfo.write_text("\n\n".join(made_by + block for block in cpuinfo.read_text().split("\n\n")))
     assert detect_x86(root).get("fma_units") == units
+
+
+@pytest.mark.parametrize(
+    ("flags", "units"),
+    [("sse2 avx2 fma avx512f avx512vl", 2), ("sse2 avx2 fma avx512f", None), ("sse2 avx2 fma avx512vl", None)],
+)
+def test_detection_of_half_width_vectors(tmp_path, flags, units):
+    assert detect_x86(host(tmp_path, flags)).get("narrow_fma_units") == units
+
+
+def test_only_avx512_has_half_width_vectors():
+    found = {name: load_target(name).narrow_fma_units for name in CPUS if name != "x86_64"}
+    assert {name for name, units in found.items() if units} == {"x86_64-v4"}
+    assert rules_for(load_target("x86_64-v4")).blocks == (16, 8)
+    assert rules_for(load_target("x86_64-v3")).blocks == (8,)
+
+
+def test_a_lane_has_no_half(tmp_path):
+    file = write(tmp_path, simd_lanes="1", narrow_fma_units="1")
+    with pytest.raises(
+        TargetError, match="narrow_fma_units = 1 with simd_lanes = 1 .there is no vector of half a lane"
+    ):
+        load_target(file)
 
 
 def test_detection_of_caches_clock_and_cores(tmp_path, monkeypatch):
