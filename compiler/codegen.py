@@ -49,6 +49,9 @@ _AFTER_SCHEDULE = (
     "iree-codegen-optimize-tensor-insert-extract-slices",
     "canonicalize",
     "cse",
+    # IREE has run it by now, and so on what a kernel names as a buffer, but not yet on the bindings: the types differ,
+    # and a buffer of another type is a copy.
+    "iree-codegen-erase-hal-descriptor-type-from-memref",
     "iree-codegen-llvmcpu-bufferization-pipeline",
     "canonicalize",
     "cse",
@@ -97,8 +100,8 @@ _TO_THREADS = (
 )
 
 _DIALECTS = (
-    *("affine", "arith", "flow", "func", "hal", "iree_codegen", "iree_tensor_ext", "linalg", "math", "scf", "tensor"),
-    *("util", "vector"),
+    *("affine", "arith", "bufferization", "flow", "func", "hal", "iree_codegen", "iree_tensor_ext", "linalg", "math"),
+    *("memref", "scf", "tensor", "util", "vector"),
 )
 
 

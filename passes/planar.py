@@ -21,7 +21,8 @@ from dlas.passes.conv import ConvShape
 from dlas.passes.reshape import Pads
 
 NO_PADS: Pads = (0, 0, 0, 0)
-_LINE = 16  # elements of a cache line
+LINE = 16
+"""Elements of a cache line."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Plane:
         size = start + cover + max(bottom * pitch + right, pitch - width + lanes)
         # Rows are copied, and what follows them is zeroed, in whole vectors. An odd number of cache lines: planes of
         # equal remainder modulo 4 KB would evict each other.
-        return cls(height, width, pitch, start, pads, cover, (-(-size // _LINE) | 1) * _LINE)
+        return cls(height, width, pitch, start, pads, cover, (-(-size // LINE) | 1) * LINE)
 
     def mask(self) -> np.ndarray:
         """All bits set for pixels among the ``cover`` elements from ``start``, none for what lies between."""
@@ -143,7 +144,7 @@ class PhaseDemand:
         down, along = max(row for _, row, _ in taps), max(column for _, _, column in taps)
         rows = out.height + down
         size = max(down * out.pitch + along + out.cover, rows * out.pitch + lanes)
-        return Phases(stride, self.pads, used, rows, out.pitch, (-(-size // _LINE) | 1) * _LINE, self.shifted)
+        return Phases(stride, self.pads, used, rows, out.pitch, (-(-size // LINE) | 1) * LINE, self.shifted)
 
 
 def tap_places(shape: ConvShape, pads: Pads, shifted: bool = False) -> list[tuple[tuple[int, int], int, int]]:

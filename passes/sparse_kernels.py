@@ -15,6 +15,11 @@ Variants differ in what ``x`` is:
     shift   a copy of the planes per column of the kernel, shifted by it, so that every vector is aligned
     pack    im2col of the chunk and the tile, in the workgroup's scratch: x[c, tap, :] = plane[c, tap + tile : +V*B]
     tile    the planes cut into tiles with their halo, [tiles, C, V*B + halo], by a kernel of its own
+
+Of *tile*, where all that a workgroup reads is in one piece, each row can also prefetch its share of the lines of a tile
+that comes ``prefetch`` tiles later:
+
+    for k:  for i < lines / rows: prefetch x[tile + prefetch, LINE * (row * (lines / rows) + i)];  acc = ...
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from dlas.passes.constants import make_constant
 from dlas.passes.conv import ConvShape
 from dlas.passes.kernel_frame import Epilogue, ResultSpec, tensor_bytes
 from dlas.passes.plan import Choice
-from dlas.passes.planar import Csr, Phases, Planar, Plane, RegisterTile, compress
+from dlas.passes.planar import LINE, Csr, Phases, Planar, Plane, RegisterTile, compress
 from dlas.passes.planar_kernels import Place, PlanarKernels, Source, Tail
 from dlas.passes.reshape import reshape_collapse
 
@@ -68,8 +73,10 @@ class SparseKernels(PlanarKernels):
         panel = _Panel.of(shape, source, choice.knobs["channels"], register.vectors * self.block)
         packed = bool(choice.knobs.get("pack"))
         csr = compress(shape, weights, choice.knobs["channels"], panel.places if packed else source.places(shape.c_in))
-        nest = _Nest(tail, shape, csr, register.vectors, panel if packed else None, in_tiles=source.tiled)
         elements = source.planes * source.size
+        distance = choice.knobs.get("prefetch", 0)
+        ahead = _Ahead.of(shape, register.count, elements, csr.chunks, distance) if distance else None
+        nest = _Nest(tail, shape, csr, register.vectors, panel if packed else None, ahead, in_tiles=source.tiled)
         groups = [[0], [1], [2, 3]] if source.tiled else [[0], [1, 2]]
         x_shape = [shape.batch, *([register.count] if source.tiled else []), elements]
         x_value = reshape_collapse(source.value, x_shape, groups)
@@ -80,7 +87,8 @@ class SparseKernels(PlanarKernels):
             x = b.load(bound[0], start, [1] * (len(start) - 1) + [elements], [elements])
             sizes = [[int(ir.ShapedType(value.type).shape[0])] for value in constants]
             loaded = [b.load(binding, [0], size, size) for binding, size in zip(bound[1:], sizes, strict=True)]
-            return nest.emit(x, loaded, place, outs)
+            later = None if ahead is None else ahead.load(b, bound[0], place)
+            return nest.emit(x, later, loaded, place, outs)
 
         result_shape = (shape.batch, shape.c_out, shape.out_h, shape.out_w)
         values = self.planar_dispatch(tail, result_shape, choice.knobs["k_w"], [x_value, *constants], planes, emit)
@@ -155,14 +163,63 @@ class _Panel:
         return cls(channels * taps, pixels, columns, rows * pixels)
 
 
+@dataclass(frozen=True)
+class _Ahead:
+    """The lines of a later tile that each row of the CSR prefetches.
+
+    Attributes:
+        distance: tiles from the workgroup's own, those of the next image behind the last one's.
+        images, tiles: their numbers.
+        elements: of a tile.
+        lines: of a row.
+    """
+
+    distance: int
+    images: int
+    tiles: int
+    elements: int
+    lines: int
+
+    @classmethod
+    def of(cls, shape: ConvShape, tiles: int, elements: int, chunks: int, distance: int) -> _Ahead:
+        lines = -(-elements // (LINE * chunks * shape.c_out))
+        return cls(distance, shape.batch, tiles, elements, lines)
+
+    def load(self, b: d.DispatchBody, binding: ir.Value, place: Place) -> ir.Value:
+        """The tile, as a buffer; behind the last one there is that one."""
+        d0, d1 = (ir.AffineExpr.get_dim(i) for i in range(2))
+        last = ir.AffineExpr.get_constant(self.images * self.tiles - 1)
+        if isinstance(place.image, int):
+            start: list[v.Index] = [place.image, v.affine_min([d0 + self.distance, last], place.tile)]
+        else:
+            number = v.affine_min([d0 * self.tiles + d1 + self.distance, last], place.image, place.tile)
+            of_number = (ir.AffineExpr.get_floor_div(d0, self.tiles), ir.AffineExpr.get_mod(d0, self.tiles))
+            start = [v.affine(expression, number) for expression in of_number]
+        return v.buffer(b.load(binding, [*start, 0], [1, 1, self.elements], [self.elements]))
+
+    def emit(self, tile: ir.Value, row: ir.Value) -> None:
+        """The prefetches of a row; where rows are more than enough, the last ones ask for the last line again."""
+        d0, last = ir.AffineExpr.get_dim(0), ir.AffineExpr.get_constant(self.elements - 1)
+        for i in range(self.lines):
+            v.prefetch(tile, v.affine_min([d0 * (LINE * self.lines) + LINE * i, last], row))
+
+
 class _Nest:
     """The loops of one workgroup of :meth:`SparseKernels.sparse_conv`, up to its tail."""
 
     def __init__(
-        self, tail: Tail, shape: ConvShape, csr: Csr, vectors: int, panel: _Panel | None, *, in_tiles: bool
+        self,
+        tail: Tail,
+        shape: ConvShape,
+        csr: Csr,
+        vectors: int,
+        panel: _Panel | None,
+        ahead: _Ahead | None,
+        *,
+        in_tiles: bool,
     ) -> None:
         self.tail, self.shape, self.csr, self.vectors, self.panel = tail, shape, csr, vectors, panel
-        self.in_tiles = in_tiles
+        self.ahead, self.in_tiles = ahead, in_tiles
         self.vector, self.block, self.element = tail.vector, tail.frame.block, tail.frame.element
 
     def constants(self) -> list[tuple[np.ndarray, ir.Type]]:
@@ -175,9 +232,16 @@ class _Nest:
         columns = [] if self.panel is None else [(self.panel.columns.astype(np.int32), integer)]
         return [(csr.positions, integer), (offsets, integer), (values, self.element), *columns]
 
-    def emit(self, x: ir.Value, constants: Sequence[ir.Value], place: Place, outs: list[ir.Value]) -> list[ir.Value]:
-        """All chunks of the workgroup's channels."""
-        self.x, self.first = x, place.first
+    def emit(
+        self,
+        x: ir.Value,
+        later: ir.Value | None,
+        constants: Sequence[ir.Value],
+        place: Place,
+        outs: list[ir.Value],
+    ) -> list[ir.Value]:
+        """All chunks of the workgroup's channels; ``later``: of which tile rows prefetch lines."""
+        self.x, self.later, self.first = x, later, place.first
         self.positions, self.offsets, self.values, *self.columns = constants
         pixels = self.vectors * self.block
         self.base = self.tail.base(place.tile, pixels)
@@ -225,6 +289,8 @@ class _Nest:
         index = v.Indices()
         d0, d1, d2 = (ir.AffineExpr.get_dim(i) for i in range(3))
         row = v.affine(d0 * self.shape.c_out + d1 + d2, chunk, self.first, k)
+        if self.ahead is not None and self.later is not None:
+            self.ahead.emit(self.later, row)
         low = self._integer(self.positions, row)
         high = self._integer(self.positions, v.affine(d0 + 1, row))
         kept = [i * self.block for i in range(self.vectors)]

@@ -67,6 +67,32 @@ def write(value: ir.Value, target: ir.Value, offsets: Sequence[Index], index: In
     ).result
 
 
+def buffer(tensor: ir.Value) -> ir.Value:
+    """The buffer of a 1-D tensor that is only read (``bufferization.to_buffer``): what to give :func:`prefetch`.
+
+    It is the tensor's own, without a copy, where that begins anywhere in a binding of the kernel.
+    """
+    shaped = ir.ShapedType(tensor.type)
+    type = ir.Type.parse(f"memref<{shaped.shape[0]}x{shaped.element_type}, strided<[1], offset: ?>>")
+    attributes = {"read_only": ir.UnitAttr.get()}
+    return ir.Operation.create(
+        "bufferization.to_buffer", results=[type], operands=[tensor], attributes=attributes
+    ).result
+
+
+def prefetch(source: ir.Value, place: ir.Value) -> None:
+    """``memref.prefetch``: has the level-2 cache get the line of an element of a 1-D buffer, to be read."""
+    ir.Operation.create(
+        "memref.prefetch",
+        operands=[source, place],
+        attributes={
+            "isWrite": ir.BoolAttr.get(False),
+            "localityHint": ir.IntegerAttr.get(ir.IntegerType.get_signless(32), 2),  # 3 is level 1
+            "isDataCache": ir.BoolAttr.get(True),
+        },
+    )
+
+
 def shuffle(value: ir.Value, mask: Sequence[int]) -> ir.Value:
     """``vector.shuffle`` of one vector."""
     return ir.Operation.create(

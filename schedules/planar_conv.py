@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from dlas.errors import ScheduleError
 from dlas.passes.conv import ConvShape
-from dlas.passes.planar import RegisterTile, reads_in_place, tap_places
+from dlas.passes.planar import LINE, RegisterTile, reads_in_place, tap_places
 from dlas.schedules.costs import row_copy_cycles
 from dlas.schedules.knobs import VectorUnit
-from dlas.schedules.sparse_cost import KEPT, LINE, NOT_KEPT, straddling
+from dlas.schedules.sparse_cost import KEPT, NOT_KEPT, straddling
 
 MAX_TAPS = 25
 """Taps of a kernel, which are unrolled."""

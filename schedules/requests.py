@@ -21,7 +21,7 @@ from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, winograd_tiles
 from dlas.schedules.planar_conv import MAX_TAPS, planar_tiles
 from dlas.schedules.polyphase_cost import polyphase_tiles
 from dlas.schedules.separable_cost import separable_tile, separable_tiles, tile_scratch
-from dlas.schedules.sparse_conv import SPARSE_VARIANTS
+from dlas.schedules.sparse_conv import PREFETCHES, SPARSE_VARIANTS
 from dlas.schedules.sparse_cost import sparse_tiles, workgroup_channels
 from dlas.schedules.sparse_linear import dense_cycles, matmul_tile, matvec_tile
 
@@ -227,6 +227,11 @@ def _sparse_conv(rules: Rules, shape: ConvShape, request: KnobRequest, nonzeros:
     if len(set(named)) > 1:
         raise _Unfit(f"variants {' and '.join(named)} exclude each other")
     variants = named[:1] or allowed
+    prefetch = given.pop("prefetch", 0)
+    if prefetch:
+        if PREFETCHES not in variants:
+            raise _Unfit(f"prefetch={prefetch} is for variant {PREFETCHES!r}: it may be 0 for {', '.join(variants)}")
+        variants = [PREFETCHES]
     _check(given, "accumulators", range(1, rules.unit.registers - 1))
     _check(given, "channels", range(1, shape.c_per_group + 1))
     whole = min(workgroup_channels(shape, variant) for variant in variants)
@@ -235,7 +240,11 @@ def _sparse_conv(rules: Rules, shape: ConvShape, request: KnobRequest, nonzeros:
     if not tiles:
         knobs = ", ".join(f"{name}={value}" for name, value in given.items())
         raise _Unfit(f"{knobs} need more than {SCRATCH_BYTES // 1024} KB of scratch: fewer of each fit")
-    return rules.sparse_choice(shape, nonzeros, tiles[:1]), shape.batch * tiles[0].cycles
+    best = replace(tiles[0], prefetch=prefetch)
+    _check(
+        {"prefetch": prefetch}, "prefetch", range(shape.batch * best.tiles), f" with accumulators={best.accumulators}"
+    )
+    return rules.sparse_choice(shape, nonzeros, [best]), shape.batch * best.cycles
 
 
 _CONV: dict[str, Callable[[Rules, ConvShape, Given], Found]] = {

@@ -13,13 +13,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from dlas.passes.conv import ConvShape
-from dlas.passes.planar import RegisterTile, reads_in_place, tap_places
+from dlas.passes.planar import LINE, RegisterTile, reads_in_place, tap_places
 from dlas.schedules.costs import DISPATCH, row_copy_cycles
 from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit
 from dlas.schedules.sparse_conv import VARIANTS
-
-LINE = 16
-"""Elements of a cache line."""
 
 
 @dataclass(frozen=True)
@@ -84,19 +81,25 @@ _MOST_ROWS = 128
 
 @dataclass(frozen=True)
 class SparseTile:
-    """Knobs of the kernel with its estimated cycles for one image, copies that it needs included."""
+    """Knobs of the kernel with its estimated cycles for one image, copies that it needs included.
+
+    ``tiles``: register tiles of a plane. Nothing is estimated of ``prefetch``, which is never chosen unasked.
+    """
 
     accumulators: int
     channels: int
     k_w: int
     variant: str
     cycles: float
+    tiles: int
+    prefetch: int = 0
 
     @property
     def knobs(self) -> dict[str, int]:
         """The knobs of :class:`dlas.schedules.sparse_conv.SparseConvKnobs`."""
         numbers = {name: value for name, value in asdict(self).items() if name in ("accumulators", "channels", "k_w")}
-        return numbers | ({} if self.variant == VARIANTS[0] else {self.variant: 1})
+        given = {"prefetch": self.prefetch} if self.prefetch else {}
+        return numbers | given | ({} if self.variant == VARIANTS[0] else {self.variant: 1})
 
 
 def sparse_tiles(
@@ -201,7 +204,7 @@ def _tiles(
             cycles = nonzeros * (multiply + missed * lines * rates.from_l2) + rows
             cycles = tiles * (cycles + shape.c_out / k_w * (first + fill)) + 8 * nonzeros / rates.weights
             cycles = (cycles + streamed + copies) * (rates.shifted if variant == "shift" else 1.0)
-            yield SparseTile(accumulators, channels, k_w, variant, cycles)
+            yield SparseTile(accumulators, channels, k_w, variant, cycles, tiles)
 
 
 def _blocks(

@@ -22,6 +22,7 @@ from torch import nn  # noqa: E402
 import dlas  # noqa: E402
 from dlas.compiler.targets import load_target  # noqa: E402
 from dlas.compiler.targets.detect import is_x86_host  # noqa: E402
+from dlas.dialects import TransformScript  # noqa: E402
 from dlas.passes.layout_assignment import PLANAR, Implementation  # noqa: E402
 from dlas.passes.plan import Choice  # noqa: E402
 from dlas.runtime import Artifact  # noqa: E402
@@ -201,3 +202,35 @@ def test_sparse_variants_multiply_from_memory(
         assert not re.search(r"vfmadd\d+ss", code), record.knobs
         if record.knobs.get("pack"):
             assert re.search(r"andq\s+\$-64, %rsp", code)
+
+
+@pytest.mark.parametrize(
+    ("target", "instruction", "stack"),
+    [
+        ("x86_64-v3", r"prefetcht1\s", r"subq\s+\$(\d+), %rsp"),
+        ("x86_64-v4", r"prefetcht1\s", r"subq\s+\$(\d+), %rsp"),
+        ("cortex-a72", r"prfm\s+pldl2keep,", r"sub\s+sp, sp, #(\d+)"),
+    ],
+)
+def test_sparse_tiles_are_prefetched(target: str, instruction: str, stack: str, tmp_path: Path) -> None:
+    """An instruction per line that a row asks for, whatever the layout of the buffer, which is not copied."""
+    torch.manual_seed(0)
+    model = dlas.prune(nn.Sequential(nn.Conv2d(64, 32, 1), nn.Conv2d(32, 48, 3, padding=1)).eval(), 0.9, "layer")
+    code = {}
+    for batch, prefetch in ((1, 0), (1, 1), (2, 3)):
+        script = TransformScript("__transform_main", "%module")
+        knobs = {"schedule": "sparse_conv", "variant": "tile", "channels": 32, "accumulators": 4, "prefetch": prefetch}
+        script.annotate(script.match_sparse("any", "linalg.conv_2d_nchw_fchw"), "dlas.knobs", knobs)
+        folder = tmp_path / f"{batch}_{prefetch}"
+        flags = (f"--iree-hal-dump-executable-intermediates-to={folder}",)
+        options = dlas.Options(iree_flags=flags, transform_script=script)
+        artifact = dlas.compile(model, (torch.randn(batch, 64, 20, 20),), target=target, options=options)
+        assembly = functions(folder)
+        code[batch, prefetch] = [assembly[record.name] for record in artifact.kernels if record.kind == "sparse"]
+    for key, kernels in code.items():
+        assert len(kernels) == 2
+        for number, (kernel, before) in enumerate(zip(kernels, code[1, 0], strict=True)):
+            found = len(re.findall(instruction, kernel))
+            assert found == 0 if not key[1] else found >= 1, (key, number)
+            frames = [sum(map(int, re.findall(stack, text))) for text in (kernel, before)]
+            assert frames[0] <= frames[1] + 256, (key, number)  # the tile of the first has 8 KB at least

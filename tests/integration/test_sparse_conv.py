@@ -109,6 +109,7 @@ KNOBS = {
     "shift": {"shift": 1},
     "pack": {**_SMALL, "pack": 1},
     "tile": {**_SMALL, "tile": 1},
+    "prefetch": {**_SMALL, "tile": 1, "prefetch": 2},
 }
 
 
@@ -255,6 +256,20 @@ def test_variants_exclude_each_other() -> None:
     assert SparseConvKnobs(14, 8, 8).variant == "direct" and SparseConvKnobs(14, 8, 8, tile=1).variant == "tile"
     with pytest.raises(ScheduleError, match="sparse_conv: shift and pack exclude each other"):
         SparseConvKnobs(14, 8, 8, shift=1, pack=1)
+
+
+def test_only_tiles_are_prefetched() -> None:
+    from dlas.errors import ScheduleError
+    from dlas.schedules.sparse_conv import SparseConvKnobs
+
+    assert SparseConvKnobs(14, 8, 8, tile=1, prefetch=2).variant == "tile"
+    for variant in ("direct", "shift", "pack"):
+        flags = {} if variant == "direct" else {variant: 1}
+        assert SparseConvKnobs(14, 8, 8, **flags, prefetch=0).variant == variant
+        with pytest.raises(ScheduleError, match=f"sparse_conv: prefetch=1 is for tile, not for {variant}"):
+            SparseConvKnobs(14, 8, 8, **flags, prefetch=1)
+    with pytest.raises(ScheduleError, match="sparse_conv: prefetch=-1 is negative"):
+        SparseConvKnobs(14, 8, 8, tile=1, prefetch=-1)
 
 
 _MODULE = """

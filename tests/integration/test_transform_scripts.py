@@ -128,7 +128,7 @@ ASKED: dict[str, dict[str, int | str]] = {
     "pointwise": {"schedule": "separable_conv", "rows": 1, "pixels": 4, "ow": 2},
     "twice": {"schedule": "packed_conv", "t_o": LANES, "ow": 1},
     "sparse": {"schedule": "sparse_conv", "variant": "pack", "channels": 20, "k_w": 8, "accumulators": 5},
-    "sparse_pointwise": {"schedule": "sparse_conv", "variant": "tile", "channels": 24},
+    "sparse_pointwise": {"schedule": "sparse_conv", "tile": 1, "channels": 24, "accumulators": 2, "prefetch": 1},
     "dense": {"schedule": "matmul", "t_o": LANES, "depth": 3},
     "linear": {"schedule": "sparse_matvec", "n_w": 2 * LANES, "chunk": 7},
 }
@@ -163,6 +163,19 @@ def test_exactly_what_is_asked_for_is_used(
     assert {str(values["schedule"]) for values in asked.values()} <= used
 
 
+def test_prefetch_takes_tiles_and_is_given_back(choices: Choices, tmp_path: Path) -> None:
+    asked = script({"sparse": {"schedule": "sparse_conv", "accumulators": 1, "prefetch": 3}})
+    found = choices(asked)
+    knobs = next(choice.knobs for layer, _, choice in found if layer == "sparse")
+    assert knobs["tile"] == 1 and knobs["prefetch"] == 3
+    path = tmp_path / "chosen.mlir"
+    path.write_text(schedule_script(found).text())
+    assert "prefetch = 3" in path.read_text()
+    assert plain(choices(path)) == plain(found)
+    # Nothing is prefetched unasked.
+    assert not any(choice.knobs.get("prefetch") for *_, choice in choices())
+
+
 def test_all_pruned_layers_at_once(choices: Choices) -> None:
     made = TransformScript("direct")
     pruned_ = made.match_sparse("any", "linalg.conv_2d_nchw_fchw")
@@ -173,6 +186,7 @@ def test_all_pruned_layers_at_once(choices: Choices) -> None:
 
 
 CONV, WINOGRAD, PACKED = ({"schedule": name} for name in ("sparse_conv", "winograd_conv", "packed_conv"))
+PREFETCH = "sparse_conv: prefetch={} does not fit with accumulators={}: it may be {}"
 
 
 @pytest.mark.parametrize(
@@ -186,6 +200,10 @@ CONV, WINOGRAD, PACKED = ({"schedule": name} for name in ("sparse_conv", "winogr
         ("sparse", {**CONV, "variant": "ell"}, "variant 'ell' is none of this layer's: direct, shift, pack, tile"),
         ("sparse", {**CONV, "variant": "tile", "pack": 1}, "variants pack and tile exclude each other"),
         ("sparse_pointwise", {**CONV, "variant": "shift"}, "variant 'shift' is none of this layer's: direct, pack, "),
+        ("sparse", {**CONV, "variant": "pack", "prefetch": 1}, "prefetch=1 is for variant 'tile': it may be 0 for pa"),
+        ("sparse", {**CONV, "accumulators": 9, "prefetch": 1}, PREFETCH.format(1, 9, "0 (")),
+        ("sparse_pointwise", {**CONV, "accumulators": 1, "prefetch": 99}, PREFETCH.format(99, 1, "0 to ")),
+        ("sparse_pointwise", {**CONV, "accumulators": 1, "prefetch": -1}, PREFETCH.format(-1, 1, "0 to ")),
         ("plain", CONV, "layer plain: sparse_conv: the weights are dense"),
         ("plain", {**WINOGRAD, "m": 3}, "winograd_conv: m=3 does not fit: it may be 2, 4"),
         ("plain", {**WINOGRAD, "m": 4, "rows": 99}, "winograd_conv: rows=99 does not fit beside m=4: it may be 1"),
