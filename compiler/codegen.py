@@ -49,8 +49,8 @@ _AFTER_SCHEDULE = (
     "iree-codegen-optimize-tensor-insert-extract-slices",
     "canonicalize",
     "cse",
-    # IREE has run it by now, and so on what a kernel names as a buffer, but not yet on the bindings: the types differ,
-    # and a buffer of another type is a copy.
+    # What a kernel names as a buffer (``bufferization.to_buffer``) has lost this part of its type before, bindings have
+    # not: of another type than its binding, a buffer would be a copy.
     "iree-codegen-erase-hal-descriptor-type-from-memref",
     "iree-codegen-llvmcpu-bufferization-pipeline",
     "canonicalize",
