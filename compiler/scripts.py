@@ -23,7 +23,7 @@ from dlas.passes.generics import LAYER, layer_of, walk
 from dlas.passes.knob_request import KNOBS, KnobRequest, check_requests
 from dlas.passes.plan import Choice
 from dlas.schedules.rules import ASKED, knobs_of
-from dlas.schedules.sparse_conv import VARIANTS, SparseConvKnobs
+from dlas.schedules.sparse_conv import PREFETCHES, VARIANTS, SparseConvKnobs
 
 ENTRY_POINT = "__transform_main"
 
@@ -126,4 +126,6 @@ def _request(choice: Choice) -> KnobRequest:
     if not isinstance(knobs, SparseConvKnobs):
         return KnobRequest(choice.schedule, choice.knobs)
     numbers = {name: value for name, value in choice.knobs.items() if name not in VARIANTS}
+    if knobs.variant == PREFETCHES:
+        numbers["prefetch"] = knobs.prefetch  # without it, 0 might become what the rules choose
     return KnobRequest(choice.schedule, numbers, knobs.variant)

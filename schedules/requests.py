@@ -227,7 +227,7 @@ def _sparse_conv(rules: Rules, shape: ConvShape, request: KnobRequest, nonzeros:
     if len(set(named)) > 1:
         raise _Unfit(f"variants {' and '.join(named)} exclude each other")
     variants = named[:1] or allowed
-    prefetch = given.pop("prefetch", 0)
+    prefetch = given.pop("prefetch", None)
     if prefetch:
         if PREFETCHES not in variants:
             raise _Unfit(f"prefetch={prefetch} is for variant {PREFETCHES!r}: it may be 0 for {', '.join(variants)}")
@@ -240,10 +240,11 @@ def _sparse_conv(rules: Rules, shape: ConvShape, request: KnobRequest, nonzeros:
     if not tiles:
         knobs = ", ".join(f"{name}={value}" for name, value in given.items())
         raise _Unfit(f"{knobs} need more than {SCRATCH_BYTES // 1024} KB of scratch: fewer of each fit")
-    best = replace(tiles[0], prefetch=prefetch)
-    _check(
-        {"prefetch": prefetch}, "prefetch", range(shape.batch * best.tiles), f" with accumulators={best.accumulators}"
-    )
+    best = tiles[0]
+    if prefetch is not None:
+        beside = f" with accumulators={best.accumulators}"
+        _check({"prefetch": prefetch}, "prefetch", range(shape.batch * best.tiles), beside)
+        best = replace(best, prefetch=prefetch)
     return rules.sparse_choice(shape, nonzeros, [best]), shape.batch * best.cycles
 
 

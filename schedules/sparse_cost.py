@@ -77,13 +77,15 @@ _IN_HALVES = _Rates(
 # The same for dense kernels on planes.
 KEPT, NOT_KEPT = 0.44, 2.15
 _MOST_ROWS = 128
+# Bytes of an input in tiles from which on they are prefetched: 2 to 18% from 6.4 MB on, nothing up to 3.2 MB (Zen 4).
+_FAR = 5_000_000
 
 
 @dataclass(frozen=True)
 class SparseTile:
     """Knobs of the kernel with its estimated cycles for one image, copies that it needs included.
 
-    ``tiles``: register tiles of a plane. Nothing is estimated of ``prefetch``, which is never chosen unasked.
+    ``tiles``: register tiles of a plane. What ``prefetch`` gains is not among the cycles.
     """
 
     accumulators: int
@@ -185,7 +187,9 @@ def _tiles(
         split, copies = reads.straddling, reads.copies
         if reads.dense and tiles > 1 and variant != "tile":
             split = straddling(lanes, shape.out_h * shape.out_w)
+        prefetch = 0
         if variant == "tile":
+            prefetch = int(shape.batch * tiles > 1 and 4 * shape.batch * shape.c_in * tiles * reach > _FAR)
             moved = shape.batch * shape.c_in * 4 * (shape.in_h * shape.in_w + tiles * reach)
             copies += (DISPATCH + moved / rates.copied) / shape.batch
         loads = vectors * (1 + (0.0 if variant == "pack" else rates.split * split)) + rates.loads
@@ -204,7 +208,7 @@ def _tiles(
             cycles = nonzeros * (multiply + missed * lines * rates.from_l2) + rows
             cycles = tiles * (cycles + shape.c_out / k_w * (first + fill)) + 8 * nonzeros / rates.weights
             cycles = (cycles + streamed + copies) * (rates.shifted if variant == "shift" else 1.0)
-            yield SparseTile(accumulators, channels, k_w, variant, cycles, tiles)
+            yield SparseTile(accumulators, channels, k_w, variant, cycles, tiles, prefetch)
 
 
 def _blocks(

@@ -258,6 +258,18 @@ def test_variants_exclude_each_other() -> None:
         SparseConvKnobs(14, 8, 8, shift=1, pack=1)
 
 
+def test_many_images_are_prefetched() -> None:
+    from dlas.passes.conv import ConvShape
+    from dlas.schedules.knobs import VectorUnit
+    from dlas.schedules.sparse_cost import sparse_tiles
+
+    shape = ConvShape(1, 256, 1024, 1, 14, 14, 14, 14, 1, 1)
+    for batch, expected in ((1, 0), (32, 1)):
+        tiles = sparse_tiles(VectorUnit(16, 32, l1_kb=32), replace(shape, batch=batch), 256 * 1024 // 10)
+        assert {tile.variant: tile.prefetch for tile in tiles} == {"direct": 0, "pack": 0, "tile": expected}
+        assert next(tile for tile in tiles if tile.variant == "tile").knobs.get("prefetch", 0) == expected
+
+
 def test_only_tiles_are_prefetched() -> None:
     from dlas.errors import ScheduleError
     from dlas.schedules.sparse_conv import SparseConvKnobs
