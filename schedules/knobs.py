@@ -34,6 +34,7 @@ class VectorUnit:
         l2_kb: level-2 cache that a core can use, in KB.
         l1_kb: level-1 data cache of a core, in KB.
         l3_kb: level-3 cache, in KB.
+        halved: whether its vectors are the halves of others that the core works on in halves.
     """
 
     lanes: int = 8
@@ -44,6 +45,7 @@ class VectorUnit:
     l2_kb: int = 512
     l1_kb: int = 32
     l3_kb: int = 0
+    halved: bool = False
 
     @property
     def in_halves(self) -> bool:
@@ -52,12 +54,19 @@ class VectorUnit:
 
     @property
     def others(self) -> int:
-        """Vector operations per cycle, loads and stores included, where few are FMAs."""
+        """Vector operations per cycle, loads and stores included, where few are FMAs.
+
+        Zen 4 has units for additions besides those of FMAs.
+        """
+        if self.halved:
+            return 3
         return 2 if self.in_halves else self.fma_units
 
     def narrowed(self, fma_units: int | None) -> VectorUnit | None:
         """The core working on vectors of half the lanes, of which it starts so many FMAs per cycle (None: never)."""
-        return None if fma_units is None else replace(self, lanes=self.lanes // 2, fma_units=fma_units)
+        if fma_units is None:
+            return None
+        return replace(self, lanes=self.lanes // 2, fma_units=fma_units, halved=self.in_halves)
 
     def cycles(self, vectors: int, pixels: int) -> float:
         """Cycles of one reduction step on a register tile of ``vectors`` x ``pixels`` accumulators."""
@@ -127,6 +136,7 @@ def lane_tile(unit: VectorUnit, width: int, taps: int) -> int:
 _PRODUCTS = 0.95
 _TRANSFORMS = 1.4
 _FROM_MEMORY, _FROM_L3, _FROM_L2 = 6.0, 16.0, 32.0
+_FROM_MEMORY_BESIDE = 11.5  # what of it FMAs do not hide on Zen 4 (84 layers of 16 to 512 channels per group: 10%)
 _AGAIN = 64.0
 _KERNEL = 5000.0
 _MARGIN = 1.05
@@ -162,7 +172,8 @@ def packed_cycles(unit: VectorUnit, shape: ConvShape, merge: int = 1, model: flo
     blocks = shape.groups // merge * -(-shape.k_per_group * merge // lanes)
     fmas = shape.out_h * shape.out_w * shape.k_h * shape.k_w * depth * blocks
     weights = 4 * shape.c_out * shape.c_per_group * merge * shape.k_h * shape.k_w
-    return fmas / (unit.fma_units * 0.9) + weights / (_FROM_L3 if unit.keeps(model) else _FROM_MEMORY)
+    cycles = fmas / (unit.fma_units * 0.9)
+    return cycles + weights / _FROM_L3 if unit.keeps(model) else _from_memory(unit, weights, cycles)
 
 
 def winograd_tile(
@@ -224,7 +235,7 @@ def winograd_tiles(
         into, out_of = tile_operations(m)
         weights = 4 * points * c_blocks * k_blocks * unit.lanes**2
         # Transformed, a model's weights take up to this much more.
-        read = 0.0 if unit.keeps(model * points / 9) else weights / _FROM_MEMORY
+        read = 0.0 if unit.keeps(model * points / 9) else weights
         once = _FROM_L2 if _keeps_l2(unit, model * points / 9) else _FROM_L3
         transform_output = out_of * k_blocks * tiles * _TRANSFORMS / unit.others
         transform_input = into * c_blocks * tiles * _TRANSFORMS / unit.others
@@ -248,7 +259,7 @@ def winograd_tiles(
                 reads = moved * (k_blocks // vectors) / (_FROM_L2 if _keeps_l2(unit, busy) else _FROM_L3)
                 streamed = weights * parts / (_FROM_L2 if parts > 1 and _keeps_l2(unit, busy) else once)
                 transforms = transform_input + transform_output + reads + _KERNEL / groups
-                total = max(products, streamed) + transforms + read + again
+                total = _from_memory(unit, read, max(products, streamed)) + transforms + again
                 yield WinogradTile(*sizes, c_blocks * unit.lanes, *tile, tile[0], 1, total * groups)
             depth = max((n for n in range(1, c_blocks + 1) if c_blocks % n == 0 and n <= room), default=0)
             if not depth:
@@ -260,8 +271,15 @@ def winograd_tiles(
                 kept = parts > 1 and _keeps_l2(unit, weights * k_w // k_blocks + SCRATCH_BYTES)
                 streamed = weights * parts / (_FROM_L2 if kept else once)
                 transforms = transform_input * (k_blocks // k_w) + transform_output + reloads
-                total = max(products, streamed) + transforms + read + again
+                total = _from_memory(unit, read, max(products, streamed)) + transforms + again
                 yield WinogradTile(*sizes, depth * unit.lanes, *tile, k_w * unit.lanes, 0, total * groups)
+
+
+def _from_memory(unit: VectorUnit, weights: float, cycles: float) -> float:
+    """Cycles of products whose weights come from memory meanwhile, so many bytes."""
+    if unit.in_halves or unit.halved:
+        return max(cycles + weights / _FROM_MEMORY_BESIDE, weights / _FROM_MEMORY)
+    return cycles + weights / _FROM_MEMORY
 
 
 def _keeps_l2(unit: VectorUnit, size: float) -> bool:
