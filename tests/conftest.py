@@ -153,3 +153,29 @@ def between_blocks() -> Callable[[Any, Any], Any]:
         return min(ways, key=lambda way: way.cycles).choice
 
     return choose
+
+
+@pytest.fixture(scope="session")
+def force_sparse() -> Callable[..., None]:
+    """Takes sparse kernels wherever there is a zero, with these knobs: for a monkeypatch, as long as that lasts."""
+    from dlas.passes.layout_assignment import PLANAR, Implementation
+    from dlas.passes.plan import Choice
+    from dlas.schedules.rules import Rules
+
+    ask = Rules.sparse
+
+    def force(monkeypatch: pytest.MonkeyPatch, **knobs: int) -> None:
+        def sparse(self: Any, shape: Any, nonzeros: int, algorithm: str) -> Any:
+            found = ask(self, shape, nonzeros, algorithm)
+            choice = found.choice if isinstance(found, Implementation) else None
+            chosen = {"accumulators": 14, "channels": shape.c_per_group, "k_w": shape.c_out}
+            chosen |= {name: choice.knobs[name] for name in chosen} if choice is not None else {}
+            chosen |= {name: min(value, chosen.get(name, value)) for name, value in knobs.items()}
+            if "k_w" in knobs:
+                whole = shape.k_per_group if "pack" in knobs else shape.c_out
+                chosen["k_w"] = max(k for k in range(1, knobs["k_w"] + 1) if whole % k == 0)
+            return Implementation((PLANAR,), PLANAR, 0.0, Choice("sparse_conv", chosen, "forced"))
+
+        monkeypatch.setattr(Rules, "sparse", sparse)
+
+    return force

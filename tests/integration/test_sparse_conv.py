@@ -60,24 +60,6 @@ def _prune(model: nn.Module, share: float) -> nn.Module:
     return model.eval()
 
 
-def _forced(monkeypatch: pytest.MonkeyPatch, **knobs: int) -> None:
-    """Takes sparse kernels wherever there is a zero, with these knobs."""
-    ask = Rules.sparse
-
-    def sparse(self, shape, nonzeros, algorithm):
-        found = ask(self, shape, nonzeros, algorithm)
-        choice = found.choice if isinstance(found, Implementation) else None
-        chosen = {"accumulators": 14, "channels": shape.c_per_group, "k_w": shape.c_out}
-        chosen |= {name: choice.knobs[name] for name in chosen} if choice is not None else {}
-        chosen |= {name: min(value, chosen.get(name, value)) for name, value in knobs.items()}
-        if "k_w" in knobs:
-            whole = shape.k_per_group if "pack" in knobs else shape.c_out
-            chosen["k_w"] = max(k for k in range(1, knobs["k_w"] + 1) if whole % k == 0)
-        return Implementation((PLANAR,), PLANAR, 0.0, Choice("sparse_conv", chosen, "forced"))
-
-    monkeypatch.setattr(Rules, "sparse", sparse)
-
-
 @pytest.fixture(scope="session")
 def check(agrees_with_float64: Callable[..., Any]) -> Callable[..., Any]:
     """Compiles, runs and compares with float64; the tests look at the schedules themselves."""
@@ -115,10 +97,14 @@ KNOBS = {
 
 @pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
 def test_every_shape(
-    check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, knobs: dict[str, int], vectors: Any
+    check: Callable[..., Any],
+    force_sparse: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    knobs: dict[str, int],
+    vectors: Any,
 ) -> None:
     torch.manual_seed(11)
-    _forced(monkeypatch, **knobs)
+    force_sparse(monkeypatch, **knobs)
     layers, inputs = [], []
     for c, k, kernel, stride, padding, dilation, groups, height, width, batch, share in GRID:
         conv = nn.Conv2d(c, k, kernel, stride, padding, dilation, groups)
@@ -154,9 +140,11 @@ def test_register_tiles_differ_between_layers(
         assert sum(kernel.calls for kernel in artifact.kernels if kernel.schedule == "sparse_conv") == len(layers) + 2
 
 
-def test_networks_mix_layouts(check: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_mix_layouts(
+    check: Callable[..., Any], force_sparse: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(12)
-    _forced(monkeypatch)
+    force_sparse(monkeypatch)
     blocks = [_prune(Residual(16), 0.8), nn.MaxPool2d(3, 2, 1), nn.Conv2d(16, 24, 3, 1, 1), nn.ReLU()]
     model = nn.Sequential(*blocks, _prune(nn.Conv2d(24, 16, 3, 1, 1), 0.9), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     artifact = check(model.eval(), (torch.randn(1, 16, 21, 30),)).artifact
