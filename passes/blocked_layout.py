@@ -23,17 +23,18 @@ from dlas.errors import ScheduleError
 from dlas.passes.channel_shuffle import ShuffleSite
 from dlas.passes.concat import ConcatSite
 from dlas.passes.conv import CONV_OPS, ConvSite, pad_amounts
-from dlas.passes.elementwise import Access, Elementwise
+from dlas.passes.elementwise import Access, Elementwise, Operand
 from dlas.passes.generics import layer_of
 from dlas.passes.hidden_rows import FirstConv
 from dlas.passes.kernel_frame import Blocked, Epilogue, ResultSpec
 from dlas.passes.knob_request import KnobRequest
 from dlas.passes.layout_assignment import NCHW, PLANAR, Assignment, block_of
 from dlas.passes.layout_assignment import blocked as blocked_name
-from dlas.passes.layout_forms import NO_PADS, LayoutForms, per_plane
+from dlas.passes.layout_forms import NO_PADS, LayoutForms, per_plane, planar_site
 from dlas.passes.layout_graph import LayoutGraph, LayoutPolicy
 from dlas.passes.matmul import MatmulSite
 from dlas.passes.plan import Choice, Kernel, Refusal
+from dlas.passes.planar import Phases
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
@@ -545,6 +546,13 @@ class _Rewriter:
         plane = self.forms.geometry.plane(*ir.ShapedType(group.results[0].type).shape[2:])
         if isinstance(group.root, ConvSite):
             shape = group.root.shape
+            phases = self._split_result(group.root, group, others)
+            if phases is not None:
+                data = self.forms.in_phases(group.root.data, phases, layer)
+                emit_phases = self.emitter.pointwise_phases
+                split = emit_phases(shape, data, phases, group.root.weights, group.choice, layer, epilogue, results[0])
+                self.forms.keep_phases(results[0].value, phases, split)
+                return
             data = self.forms.planar_input(group.root, group.choice, layer)
             weights = group.root.weights
             emit = {"sparse_conv": self.emitter.sparse_conv, "planar_conv": self.emitter.planar_conv}[
@@ -555,6 +563,28 @@ class _Rewriter:
             shape_ = tuple(ir.ShapedType(group.results[0].type).shape)
             out = self.emitter.planes(shape_, group.choice, layer, epilogue, full, results, plane)
         self.forms.planar.update((result.value, planar) for result, planar in zip(results, out, strict=True))
+
+    def _split_result(self, site: ConvSite, group: _Group, others: Sequence[Operand]) -> Phases | None:
+        """The phases of a pointwise convolution's result, where they are all that is read of it.
+
+        It computes them from those of its input, which has fewer channels to split.
+        """
+        shape, value = site.shape, group.results[0]
+        if group.choice.schedule != "planar_conv" or shape.kind != "pointwise" or 2 * shape.c_in > shape.c_out:
+            return None
+        if shape.stride != (1, 1) or any(shape.pads):
+            return None
+        if len(group.results) > 1 or any(o.access not in (Access.CHANNEL, Access.SCALAR) for o in others):
+            return None
+        readers = self._users([value])
+        while len(readers) == 1 and readers[0].name in ("tensor.pad", "tensor.expand_shape"):
+            readers = self._users(readers[0].results)
+        reader = self.graph.sites.get(readers[0]) if len(readers) == 1 else None
+        chosen = self.graph.chosen(readers[0]) if isinstance(reader, ConvSite) else None
+        if not isinstance(reader, ConvSite) or reader.data != value or chosen is None or chosen.choice is None:
+            return None
+        planar = planar_site(reader, chosen.choice) if chosen.result == PLANAR else None
+        return None if planar is None or planar.in_place else self.forms.geometry.phases(planar)
 
     def _emit_pool(
         self, site: WindowSite, group: _Group, layer: str, epilogue: Epilogue, results: Sequence[ResultSpec]

@@ -127,16 +127,24 @@ class LayoutForms:
 
     def planar_input(self, site: ConvSite, choice: Choice, layer: str) -> Planar | tuple[ir.Value, Phases]:
         """What a convolution on planes reads: a value as it is, or split into phases."""
-        shape, planar = site.shape, planar_site(site, choice)
+        planar = planar_site(site, choice)
         if planar.in_place:
             return self.on_planes(site.data)
         phases = self.geometry.phases(planar)
-        if (site.data, phases) not in self._phases:
-            copy = self.policy.plain("phases", shape.in_h, shape.in_w)
-            known = self.planar.get(site.data)
-            source = self._emitter.dense_planes(site.data) if known is None else known
-            self._phases[site.data, phases] = self._emitter.to_phases(source, phases, copy, layer)
-        return self._phases[site.data, phases], phases
+        return self.in_phases(site.data, phases, layer), phases
+
+    def in_phases(self, value: ir.Value, phases: Phases, layer: str) -> ir.Value:
+        """A value split into phases."""
+        if (value, phases) not in self._phases:
+            copy = self.policy.plain("phases", *ir.ShapedType(value.type).shape[2:])
+            known = self.planar.get(value)
+            source = self._emitter.dense_planes(value) if known is None else known
+            self._phases[value, phases] = self._emitter.to_phases(source, phases, copy, layer)
+        return self._phases[value, phases]
+
+    def keep_phases(self, value: ir.Value, phases: Phases, split: ir.Value) -> None:
+        """Says what kernel result stands for the phases of a value."""
+        self._phases[value, phases] = split
 
     def packed_rows(self, value: ir.Value, choice: Choice) -> ir.Value:
         """The rows of a matrix in lanes, for the sparse products that read it."""

@@ -127,6 +127,17 @@ class Phases:
     size: int
     shifted: bool = False
 
+    def mask(self, height: int, width: int) -> np.ndarray:
+        """``[phases, size]``: all bits set for the pixels of an image, none for the zeros around it."""
+        rows, columns = np.divmod(np.arange(self.size), self.pitch)
+        masks = []
+        for a, b in self.used:
+            row = rows * self.stride[0] + a - self.pads[0]
+            column = columns * self.stride[1] + b - self.pads[1]
+            inside = (rows < self.rows) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            masks.append(np.where(inside, np.int32(-1), np.int32(0)))
+        return np.stack(masks)
+
 
 @dataclass
 class PhaseDemand:

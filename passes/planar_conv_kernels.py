@@ -12,6 +12,7 @@ has some output channels and some register tiles of pixels, of T_K channels and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -25,7 +26,7 @@ from dlas.passes.kernel_frame import Epilogue, ResultSpec, constant, tensor_byte
 from dlas.passes.plan import Choice
 from dlas.passes.planar import Phases, Planar, Plane, RegisterTile
 from dlas.passes.planar_kernels import Place, PlanarKernels, Source, Tail
-from dlas.passes.reshape import reshape_collapse
+from dlas.passes.reshape import reshape_collapse, reshape_expand
 
 
 class PlanarConvKernels(PlanarKernels):
@@ -42,6 +43,7 @@ class PlanarConvKernels(PlanarKernels):
         planes: dict[ir.Value, Planar],
         results: Sequence[ResultSpec],
         out: Plane,
+        masks: np.ndarray | None = None,
     ) -> list[Planar]:
         """A convolution with vectors along the planes.
 
@@ -50,10 +52,11 @@ class PlanarConvKernels(PlanarKernels):
             planes: tensors that the epilogue reads, by the value they stand for, all of geometry ``out``.
             results: what to write; those with a halo get zeros around their pixels.
             out: geometry of the results.
+            masks: of images that are phases: see :class:`Tail`.
         """
         register = RegisterTile.of(out.pixels, self.block, choice.knobs["accumulators"])
         run = min(choice.knobs["run"], register.count)
-        tail = Tail(self, out, -(-register.count // run), register.cover, epilogue, results)
+        tail = Tail(self, out, -(-register.count // run), register.cover, epilogue, results, masks)
         source = Source.of(shape, data)
         nest = _Nest(tail, shape, source, register, run, choice.knobs["t_k"])
         elements = source.planes * source.size
@@ -70,8 +73,35 @@ class PlanarConvKernels(PlanarKernels):
         inputs = values[0].owner.operation.operands
         moved = sum(tensor_bytes(value.type) for value in (*list(inputs)[1:], *values))
         extents = {"vectors": register.vectors, "tiles": register.count}
-        self.record(values[0].owner.operation, shape.kind, choice, layer, extents, 2 * shape.macs, moved)
+        self.record(values[0].owner.operation, shape.kind, choice, layer, extents, shape.flops, moved)
         return [Planar(value, result_shape, out) for value in values]
+
+    def pointwise_phases(
+        self,
+        shape: ConvShape,
+        data: ir.Value,
+        phases: Phases,
+        weights: np.ndarray,
+        choice: Choice,
+        layer: str,
+        epilogue: Epilogue,
+        result: ResultSpec,
+    ) -> ir.Value:
+        """A pointwise convolution of what :meth:`to_phases` made of its input: the phases of its result.
+
+        They are images for it, each of one row; zeros around the pixels stay zeros.
+        """
+        batch, count, size = shape.batch, len(phases.used), phases.size
+        image = Plane.dense(1, size)
+        split = replace(shape, batch=batch * count, in_h=1, in_w=size, out_h=1, out_w=size)
+        split = replace(split, useful=shape.useful * shape.macs / split.macs)
+        images = reshape_collapse(data, [split.batch, shape.c_in, size], [[0, 1], [2], [3]])
+        source = Planar(images, (split.batch, shape.c_in, 1, size), image)
+        masks = phases.mask(shape.out_h, shape.out_w)
+        (found,) = self.planar_conv(
+            split, source, weights, choice, layer, epilogue, {}, [result], image, masks
+        )  # fmt: skip
+        return reshape_expand(found.value, [batch, count, shape.c_out, size], [[0, 1], [2], [3]])
 
 
 class _Nest:

@@ -76,7 +76,7 @@ class PlanarKernels(KernelFrame):
             for j, operand in enumerate(op.operands)
             if operand.access is Access.CHANNEL and operand.constant is not None
         }
-        mask = [make_constant(tail.out.mask(), ir.IntegerType.get_signless(32))] if tail.masked else []
+        mask = [] if tail.masks is None else [make_constant(tail.masks, ir.IntegerType.get_signless(32))]
         k_tiles = channels // k_w
 
         def body(b: d.DispatchBody) -> None:
@@ -93,7 +93,9 @@ class PlanarKernels(KernelFrame):
             tail.sources = {key: b.load(next(bound), [image, first, 0], sizes, sizes[1:]) for key in planes}
             tail.per_plane = {key: b.load(next(bound), [image, first], [1, k_w], [k_w]) for key in epilogue.plane}
             tail.per_channel = {key: b.load(next(bound), [first], [k_w], [k_w]) for key in lanes}
-            tail.mask = b.load(next(bound), [0], [tail.out.cover], [tail.out.cover]) if mask else None
+            if tail.masks is not None:
+                number = 0 if len(tail.masks) == 1 else b.affine(ir.AffineExpr.get_mod(dim, len(tail.masks)), image)
+                tail.mask = b.load(next(bound), [number, 0], [1, tail.out.cover], [tail.out.cover])
             outs = [b.load(binding, [image, first, 0], sizes, sizes[1:]) for binding in b.outputs]
             values = tail.borders(emit(b, own, place, outs), place)
             for value, binding in zip(values, b.outputs, strict=True):
@@ -261,13 +263,14 @@ class Tail:
     """The end of a kernel on planes: the epilogue, zeros between rows, and zeros around the pixels.
 
     ``tiles`` workgroups of a channel write ``cover`` elements from the first pixel on, which may be fewer than those of
-    other kernels that write planes of this geometry.
+    other kernels that write planes of this geometry. ``masks``, ``[phases, cover]``: what is written of images that are
+    phases of others; without them, the pixels of the plane, where there are zeros around them.
     """
 
     sources: dict[ir.Value, ir.Value]
     per_plane: dict[ir.Value, ir.Value]
     per_channel: dict[tuple[int, int], ir.Value]
-    mask: ir.Value | None
+    mask: ir.Value
 
     def __init__(
         self,
@@ -277,11 +280,13 @@ class Tail:
         cover: int,
         epilogue: Epilogue,
         results: Sequence[ResultSpec],
+        masks: np.ndarray | None = None,
     ) -> None:
         self.frame, self.out, self.tiles, self.cover = frame, out, tiles, cover
         self.epilogue, self.results = epilogue, results
         self.vector = ir.VectorType.get([frame.block], frame.element)
-        self.masked = any(any(result.halo) for result in results)
+        self.masked = [masks is not None or any(result.halo) for result in results]
+        self.masks = out.mask()[None] if masks is None and any(self.masked) else masks
 
     def base(self, tile: ir.Value, pixels: int) -> ir.Value:
         """The first pixel of a tile; the last tile begins early where it would reach over the end."""
@@ -313,14 +318,13 @@ class Tail:
                 if epilogue.source is not None and accumulator is not None:
                     known[epilogue.source] = accumulator
                 values = list(self.frame.apply_epilogue(epilogue, known, lanes, self.results))
-            for number, (value, result) in enumerate(zip(values, self.results, strict=True)):
-                masked = self._masked(value, pixel, index) if any(result.halo) else value
+            for number, value in enumerate(values):
+                masked = self._masked(value, pixel, index) if self.masked[number] else value
                 outs[number] = v.mark(v.write(masked, outs[number], [k, place], index), "epilogue")
         return outs
 
     def _masked(self, value: ir.Value, pixel: ir.Value, index: v.Indices) -> ir.Value:
         integers = ir.VectorType.get([self.frame.block], ir.IntegerType.get_signless(32))
-        assert self.mask is not None
         zero = ir.Operation.create(
             "arith.constant",
             results=[integers.element_type],

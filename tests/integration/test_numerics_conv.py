@@ -306,6 +306,67 @@ def test_groups_that_fill_no_block_are_computed_on_planes(
     assert schedules_of(compilation) == dict.fromkeys(("expand", "spatial", "project"), "planar_conv")
 
 
+class Expanded(nn.Module):
+    """A pointwise convolution to more channels, and one that reads every so many pixels of its result."""
+
+    def __init__(
+        self, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], dilation: int
+    ) -> None:
+        super().__init__()
+        self.expand, self.norm = nn.Conv2d(7, 21, 1), nn.BatchNorm2d(21)
+        self.spatial = nn.Conv2d(21, 15, kernel, stride, padding, dilation, groups=3)
+
+    def forward(self, x):
+        return self.spatial(F.hardtanh(self.norm(self.expand(x)), 0.1, 6.0))  # zeros would not stay zeros
+
+
+class Twice(Expanded):
+    """The same, and something else reads the result, too."""
+
+    def forward(self, x):
+        y = F.relu(self.expand(x))
+        return self.spatial(y), y
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [
+        ((3, 3), (2, 2), (1, 1), 1),
+        ((5, 5), (2, 2), (2, 2), 1),
+        ((3, 3), (3, 2), (0, 2), 1),
+        ((3, 2), (1, 2), (2, 0), 2),
+        ((3, 3), (1, 1), (0, 0), 1),  # smaller than its input: one phase
+        ((1, 1), (2, 2), (0, 0), 1),
+    ],
+)
+def test_results_are_made_in_phases(
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: int,
+    cores: int,
+    agrees_with_float64,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a convolution to more channels, the input is split and not the result."""
+    monkeypatch.setattr(Rules, "implementations", lambda rules, shape: Refusal("not in this test"))
+    torch.manual_seed(sum(kernel))
+    network, target = Expanded(kernel, stride, padding, dilation), replace(load_target("x86_64-v3"), cores=cores)
+    compilation = agrees_with_float64(randomise(network), [torch.randn(2, 7, 19, 26)], target=target)
+    records = compilation.artifact.kernels
+    assert [record.kind for record in records][:3] == ["phases", "pointwise", "grouped"]
+    assert records[1].flops == 2 * 2 * 19 * 26 * 7 * 21, "zeros around phases are not counted"
+
+
+def test_results_that_are_read_elsewhere_are_split(agrees_with_float64, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Rules, "implementations", lambda rules, shape: Refusal("not in this test"))
+    network = randomise(Twice((3, 3), (2, 2), (1, 1), 1))
+    compilation = agrees_with_float64(network, [torch.randn(1, 7, 12, 17)])
+    kinds = [record.kind for record in compilation.artifact.kernels]
+    assert kinds.index("pointwise") < kinds.index("phases") < kinds.index("grouped")
+
+
 PLANES = [
     Case(10, 15, groups=5, size=(9, 14), batch=2, norm=True, activation="relu6"),
     Case(14, 14, groups=7, size=(6, 13), residual=True, activation="silu"),
