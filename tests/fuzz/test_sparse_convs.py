@@ -21,6 +21,7 @@ from torch import nn  # noqa: E402
 # An example is a compilation of several layers.
 EXAMPLES = max(4, settings().max_examples // 4)
 LAYERS = 6
+SMALL = 32  # pixels
 VARIANTS = ("direct", "shift", "pack", "tile")
 PRUNED = ("anywhere", "all", "all but one", "some rows", "some columns")
 """Which weights are zero; rows are those of the CSR matrix ``[C_out, C_in*K_h*K_w]``."""
@@ -99,4 +100,5 @@ def test_layers(agrees_with_float64: Callable[..., Any], force_sparse: Callable[
         force_sparse(patch, **knobs)
         artifact = agrees_with_float64(network, inputs, threads=(1,), fallbacks=True).artifact
     found = sum(len(kernel.layer.split(", ")) for kernel in artifact.kernels if kernel.kind == "sparse")
-    assert found == len(pairs), "a layer has no sparse kernel"
+    # Even for nothing, a kernel on planes may cost more than it saves where there are few pixels: they must get there.
+    assert found >= sum(x[0, 0].numel() >= SMALL for _, x in pairs), "a layer has no sparse kernel"
