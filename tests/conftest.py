@@ -161,6 +161,8 @@ def force_sparse() -> Callable[..., None]:
     from dlas.passes.layout_assignment import PLANAR, Implementation
     from dlas.passes.plan import Choice
     from dlas.schedules.rules import Rules
+    from dlas.schedules.sparse_conv import VARIANTS
+    from dlas.schedules.sparse_cost import workgroup_channels
 
     ask = Rules.sparse
 
@@ -171,9 +173,8 @@ def force_sparse() -> Callable[..., None]:
             chosen = {"accumulators": 14, "channels": shape.c_per_group, "k_w": shape.c_out}
             chosen |= {name: choice.knobs[name] for name in chosen} if choice is not None else {}
             chosen |= {name: min(value, chosen.get(name, value)) for name, value in knobs.items()}
-            if "k_w" in knobs:
-                whole = shape.k_per_group if "pack" in knobs else shape.c_out
-                chosen["k_w"] = max(k for k in range(1, knobs["k_w"] + 1) if whole % k == 0)
+            whole = workgroup_channels(shape, next((name for name in VARIANTS if name in knobs), VARIANTS[0]))
+            chosen["k_w"] = max(k for k in range(1, chosen["k_w"] + 1) if whole % k == 0)
             return Implementation((PLANAR,), PLANAR, 0.0, Choice("sparse_conv", chosen, "forced"))
 
         monkeypatch.setattr(Rules, "sparse", sparse)
