@@ -98,10 +98,8 @@ class PlanarConvKernels(PlanarKernels):
         images = reshape_collapse(data, [split.batch, shape.c_in, size], [[0, 1], [2], [3]])
         source = Planar(images, (split.batch, shape.c_in, 1, size), image)
         masks = phases.mask(shape.out_h, shape.out_w)
-        (found,) = self.planar_conv(
-            split, source, weights, choice, layer, epilogue, {}, [result], image, masks
-        )  # fmt: skip
-        return reshape_expand(found.value, [batch, count, shape.c_out, size], [[0, 1], [2], [3]])
+        found = self.planar_conv(split, source, weights, choice, layer, epilogue, {}, [result], image, masks)
+        return reshape_expand(found[0].value, [batch, count, shape.c_out, size], [[0, 1], [2], [3]])
 
 
 class _Nest:

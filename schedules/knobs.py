@@ -136,7 +136,7 @@ def lane_tile(unit: VectorUnit, width: int, taps: int) -> int:
 _PRODUCTS = 0.95
 _TRANSFORMS = 1.4
 _FROM_MEMORY, _FROM_L3, _FROM_L2 = 6.0, 16.0, 32.0
-_FROM_MEMORY_BESIDE = 11.5  # what of it FMAs do not hide on Zen 4 (84 layers of 16 to 512 channels per group: 10%)
+_FROM_MEMORY_BESIDE = 11.5  # what of it FMAs do not hide on Zen 4 (fitted to 84 layers of 16 to 512 channels per group)
 _AGAIN = 64.0
 _KERNEL = 5000.0
 _MARGIN = 1.05

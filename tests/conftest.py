@@ -156,6 +156,22 @@ def between_blocks() -> Callable[[Any, Any], Any]:
 
 
 @pytest.fixture(scope="session")
+def side_by_side() -> Callable[[Sequence[Any]], Any]:
+    """A module of independent layers, with an input and a result each."""
+    from torch import nn
+
+    class Layers(nn.Module):
+        def __init__(self, layers: Sequence[nn.Module]) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(layers)
+
+        def forward(self, *inputs):
+            return tuple(layer(x) for layer, x in zip(self.layers, inputs, strict=True))
+
+    return Layers
+
+
+@pytest.fixture(scope="session")
 def force_sparse() -> Callable[..., None]:
     """Takes sparse kernels wherever there is a zero, with these knobs: for a monkeypatch, as long as that lasts."""
     from dlas.passes.layout_assignment import PLANAR, Implementation

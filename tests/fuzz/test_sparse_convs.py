@@ -26,17 +26,6 @@ PRUNED = ("anywhere", "all", "all but one", "some rows", "some columns")
 """Which weights are zero; rows are those of the CSR matrix ``[C_out, C_in*K_h*K_w]``."""
 
 
-class Layers(nn.Module):
-    """Independent layers: an input and a result each."""
-
-    def __init__(self, layers: list[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, *inputs):
-        return tuple(layer(x) for layer, x in zip(self.layers, inputs, strict=True))
-
-
 def prune(weights: torch.Tensor, what: str, share: float) -> torch.Tensor:
     """Zeroes weights ``[C_out, C_in, K_h, K_w]``; at least one, so that the layer counts as pruned."""
     rows = weights.flatten(1)
@@ -90,7 +79,11 @@ def cases(draw: st.DrawFn) -> tuple[list[tuple[nn.Module, torch.Tensor]], dict[s
 
 
 @pytest.mark.slow
-def test_layers(agrees_with_float64: Callable[..., Any], force_sparse: Callable[..., None]) -> None:
+def test_layers(
+    agrees_with_float64: Callable[..., Any],
+    force_sparse: Callable[..., None],
+    side_by_side: Callable[..., nn.Module],
+) -> None:
     found = drawn_ = 0
 
     @settings(max_examples=EXAMPLES)
@@ -99,7 +92,7 @@ def test_layers(agrees_with_float64: Callable[..., Any], force_sparse: Callable[
         nonlocal found, drawn_
         pairs, knobs = drawn
         note(f"{knobs}\n" + "\n".join(f"{tuple(x.shape)} {layer}" for layer, x in pairs))
-        network, inputs = Layers([layer for layer, _ in pairs]).eval(), [x for _, x in pairs]
+        network, inputs = side_by_side([layer for layer, _ in pairs]).eval(), [x for _, x in pairs]
         with pytest.MonkeyPatch.context() as patch:
             force_sparse(patch, **knobs)
             artifact = agrees_with_float64(network, inputs, threads=(1,), fallbacks=True).artifact

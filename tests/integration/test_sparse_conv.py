@@ -24,17 +24,6 @@ from dlas.schedules.rules import Rules  # noqa: E402
 TOLERANCE = 2e-6
 
 
-class Layers(nn.Module):
-    """Independent layers: an input and a result each."""
-
-    def __init__(self, layers: list[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, *inputs):
-        return tuple(layer(x) for layer, x in zip(self.layers, inputs, strict=True))
-
-
 class Residual(nn.Module):
     """A pre-activation block: three results of one kernel, some read with padding."""
 
@@ -98,6 +87,7 @@ KNOBS = {
 @pytest.mark.parametrize("knobs", KNOBS.values(), ids=KNOBS)
 def test_every_shape(
     check: Callable[..., Any],
+    side_by_side: Callable[..., nn.Module],
     force_sparse: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
     knobs: dict[str, int],
@@ -116,7 +106,7 @@ def test_every_shape(
         one.weight[5, 3, 0, 2] = 2.0
     layers.append(one)
     inputs.append(torch.randn(1, 8, 6, 6))
-    artifact = check(Layers(layers).eval(), tuple(inputs), target=vectors).artifact
+    artifact = check(side_by_side(layers).eval(), tuple(inputs), target=vectors).artifact
     assert sum(len(kernel.layer.split(", ")) for kernel in artifact.kernels if kernel.kind == "sparse") == len(layers)
 
 
