@@ -24,6 +24,9 @@ from dlas.schedules.rules import Rules
 WINOGRAD = 4
 """The largest output tile of Winograd's domain unless something else is asked for."""
 
+STRASSEN = True
+"""Whether matrix products may be computed by Strassen's algorithm unless something else is asked for."""
+
 
 class Backend(Protocol):
     """How kernels are formed and lowered for a target."""
@@ -48,9 +51,16 @@ class CpuBackend:
 
     lowering = codegen.CPU_LOWERING
 
-    def __init__(self, target: Target, winograd: int | None, measured: str | Path | None) -> None:
+    def __init__(
+        self, target: Target, winograd: int | None, strassen: bool | None, measured: str | Path | None
+    ) -> None:
         self.unit = unit_of(target)
-        self.rules = rules_for(target, WINOGRAD if winograd is None else winograd, measured)
+        self.rules = rules_for(
+            target,
+            WINOGRAD if winograd is None else winograd,
+            measured,
+            strassen=STRASSEN if strassen is None else strassen,
+        )
 
     def lay_out(self, module: ir.Module) -> LayoutReport:
         return codegen.lay_out(module, self.rules)
@@ -69,10 +79,9 @@ class CpuBackend:
 class GpuBackend:
     """Kernels for pruned convolutions; everything else is IREE's."""
 
-    def __init__(
-        self, target: GpuTarget, winograd: int | None, measured: str | Path | None, script: object = None
-    ) -> None:
-        for option, value in (("winograd", winograd), ("measured", measured), ("transform_script", script)):
+    def __init__(self, target: GpuTarget, **options: object) -> None:
+        """``options``: those for CPUs; none may be given."""
+        for option, value in options.items():
             if value is not None:
                 raise UsageError(
                     f"{option}={value} is an option for CPUs",
@@ -104,6 +113,7 @@ class GpuBackend:
 def backend_for(
     target: AnyTarget,
     winograd: int | None = None,
+    strassen: bool | None = None,
     measured: str | Path | None = None,
     script: str | Path | TransformScript | None = None,
 ) -> Backend:
@@ -115,15 +125,17 @@ def backend_for(
     if script is not None:
         read_script(script)
     if isinstance(target, GpuTarget):
-        return GpuBackend(target, winograd, measured, script)
-    return CpuBackend(target, winograd, measured)
+        return GpuBackend(target, winograd=winograd, strassen=strassen, measured=measured, transform_script=script)
+    return CpuBackend(target, winograd, strassen, measured)
 
 
-def rules_for(target: Target, winograd: int = WINOGRAD, measured: str | Path | None = None) -> Rules:
+def rules_for(
+    target: Target, winograd: int = WINOGRAD, measured: str | Path | None = None, *, strassen: bool = STRASSEN
+) -> Rules:
     """The default scheduling rules of a CPU."""
     unit = unit_of(target)
     known = load_measurements(measured, unit, target.name) if measured else None
-    return Rules(unit, winograd, known, target.cores, narrow=unit.narrowed(target.narrow_fma_units))
+    return Rules(unit, winograd, known, target.cores, narrow=unit.narrowed(target.narrow_fma_units), strassen=strassen)
 
 
 def unit_of(target: Target) -> VectorUnit:

@@ -13,7 +13,7 @@ from typing import Any
 from iree.compiler import ir
 
 from dlas.compiler import codegen
-from dlas.compiler.backends import WINOGRAD, backend_for
+from dlas.compiler.backends import STRASSEN, WINOGRAD, backend_for
 from dlas.compiler.diagnostics import first_diagnostic
 from dlas.compiler.frontends import ImportedModel, canonicalise, import_model, without_sparse_types
 from dlas.compiler.scripts import request_schedules
@@ -45,6 +45,9 @@ class Options:
         winograd: the largest output tile m of Winograd's F(m x m, 3 x 3) that 3x3 convolutions may use, and of the same
             for the phases of stride 2. 4 costs up to a decimal digit (errors around 1e-6 of the largest value instead
             of 3e-7), 2 nothing; 0 is none. None: the target's default, 4 on CPUs; GPUs have no such schedules.
+        strassen: whether products of matrices may be computed by Strassen's algorithm, one level of it, which doubles
+            their errors (1e-6 of the largest value instead of 5e-7 at 128 channels). None: the target's default, True
+            on CPUs; GPUs have no such schedules.
         measured: the JSON of an earlier ``dlas explain`` for this target: its times stand in for the estimates of the
             layout assignment where a convolution, its schedule and knobs are the same; None: estimates only.
         transform_script: a transform script, or the path of its file, that says which schedules and knobs layers get
@@ -59,6 +62,7 @@ class Options:
     parameters: str | Path | None = None
     parameters_threshold: int = 1024
     winograd: int | None = None
+    strassen: bool | None = None
     measured: str | Path | None = None
     transform_script: str | Path | TransformScript | None = None
     iree_flags: tuple[str, ...] = ()
@@ -111,7 +115,9 @@ class Compilation:
     def _import(self, stack: contextlib.ExitStack) -> None:
         # First: a wrong file or flag is soon told.
         options = self.options
-        self._backend = backend_for(self.target, options.winograd, options.measured, options.transform_script)
+        self._backend = backend_for(
+            self.target, options.winograd, options.strassen, options.measured, options.transform_script
+        )
         self._session = codegen.CodegenSession(self.target, self._iree_flags())
         self.imported = import_model(self.model, self.example_inputs)
 
@@ -156,7 +162,8 @@ class Compilation:
             model=self.imported.name,
             options={
                 "schedules": self.options.schedules,
-                "winograd": self._winograd(),
+                "winograd": self._chosen(self.options.winograd, WINOGRAD),
+                "strassen": self._chosen(self.options.strassen, STRASSEN),
                 "iree_flags": list(self.options.iree_flags),
             },
             stages=self.stages,
@@ -174,11 +181,11 @@ class Compilation:
         except ir.MLIRError as error:
             raise CompileError(f"{what}: {first_diagnostic(error)}", where=self.imported.name, hint=hint) from error
 
-    def _winograd(self) -> int | None:
-        """What the option came to; None on a GPU."""
+    def _chosen(self, option: int | None, default: int) -> int | None:
+        """What an option for CPUs came to; None on a GPU."""
         if isinstance(self.target, GpuTarget):
             return None
-        return WINOGRAD if self.options.winograd is None else self.options.winograd
+        return default if option is None else option
 
     def _iree_flags(self) -> list[str]:
         flags = list(self.options.iree_flags)

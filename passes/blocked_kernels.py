@@ -36,6 +36,7 @@ from dlas.passes.reshape import crop_columns, pad_columns
 from dlas.passes.separable_kernels import SeparableKernels
 from dlas.passes.sparse_kernels import SparseKernels
 from dlas.passes.sparse_linear_kernels import SparseLinearKernels
+from dlas.passes.strassen_kernels import StrassenKernels
 from dlas.passes.winograd_kernels import WinogradKernels
 
 
@@ -43,6 +44,7 @@ class KernelEmitter(
     EdgeKernels,
     RepackKernels,
     WinogradKernels,
+    StrassenKernels,
     PolyphaseKernels,
     SeparableKernels,
     SparseKernels,

@@ -458,6 +458,7 @@ class _Rewriter:
             "lane_conv": emitter.lane_conv,
             "winograd_conv": emitter.winograd_conv,
             "winograd_lane_conv": emitter.winograd_lane_conv,
+            "strassen_conv": emitter.strassen_conv,
             "packed_conv": emitter.packed_conv,
         }[choice.schedule]
         return emit(site.shape, blocked, site.weights, choice, layer, epilogue, results)
@@ -494,7 +495,7 @@ class _Rewriter:
             return Refusal(f"{first}'s schedule is {group.choice.schedule}")
         if chosen is None or chosen.choice is None:
             return Refusal("the pointwise convolution has no schedule")
-        if chosen.choice.schedule != "packed_conv" or chosen.choice.knobs.get("direct"):
+        if chosen.choice.schedule not in ("packed_conv", "strassen_conv") or chosen.choice.knobs.get("direct"):
             return Refusal(f"the pointwise convolution's schedule is {chosen.choice.schedule}")
         request = KnobRequest.of(op)
         if request is not None and request.schedule == "separable_conv":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dlas.passes.conv import ConvShape
+from dlas.passes.strassen import weight_sums
 from dlas.passes.winograd import transform_weights
 
 
@@ -71,6 +72,29 @@ def pack_winograd_weights(
     split = points.reshape(groups, -1, k_w // t_o, t_o // block, block, dense.shape[2] // depth, depth, (m + 2) ** 2)
     packed = split.transpose(0, 1, 2, 5, 7, 6, 3, 4)
     return np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])
+
+
+def pack_strassen_weights(weights: np.ndarray, block: int, t_o: int, k_w: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights ``[K, C]``, in the sums of :mod:`dlas.passes.strassen`, in the order of reading.
+
+    Args:
+        block: channels of a layout block; channel counts are padded to blocks and workgroups with zeros.
+        t_o: output channels of a register tile, of which two are the halves of a product.
+        k_w: output channels of a workgroup, a multiple of ``2 * t_o``.
+
+    Returns:
+        (``[K/k_w, k_w/(2 t_o), 7, C/2, t_o/block, block]`` of the channel blocks that have a partner in the other half,
+        ``[K/k_w, k_w/(2 t_o), 2, block, t_o/block, block]`` of the last block where they are odd, else empty).
+    """
+    padded = np.pad(weights, ((0, -weights.shape[0] % k_w), (0, -weights.shape[1] % block)))
+    split = padded.reshape(-1, k_w // (2 * t_o), 2, t_o // block, block, padded.shape[1])
+    halves = np.moveaxis(split, -1, 3)  # [..., half of K, C, t_o / block, block]
+    half = padded.shape[1] // block // 2 * block
+    (b11, b12), (b21, b22) = (
+        [part[:, :, k] for k in range(2)] for part in (halves[..., :half, :, :], halves[..., half : 2 * half, :, :])
+    )
+    packed = np.moveaxis(weight_sums(b11, b12, b21, b22), 0, 2)
+    return np.ascontiguousarray(packed), np.ascontiguousarray(halves[..., 2 * half :, :, :])
 
 
 NEAR = 4

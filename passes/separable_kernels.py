@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from iree.compiler import ir
@@ -33,6 +35,7 @@ from dlas.passes.kernel_frame import (
 )
 from dlas.passes.packing import pack_weights
 from dlas.passes.plan import Choice
+from dlas.passes.strassen_kernels import Band, StrassenNest, StrassenWeights
 
 _LINE = 16  # elements of a cache line
 
@@ -57,30 +60,24 @@ class SeparableKernels(KernelFrame):
         """
         block, t_o, rows = self.block, choice.knobs["t_o"], choice.knobs["rows"]
         c_blocks = shape.c_in // block
-        _, packed = pack_weights(shape, weights, 1, block, t_o)
-        packed = packed.reshape(-1, c_blocks, block, t_o // block, block)
         lanes = self._channel_vectors(first.epilogue, c_blocks)
         before = hidden_rows(self, first, choice)
-        nest = _Nest(self, before, shape, choice, epilogue, results)
-        inputs = [
-            first.data.value,
-            make_constant(before.weights, self.element),
-            make_constant(np.ascontiguousarray(packed), self.element),
-            *lanes.values(),
-        ]
+        second = (_ByStrassen if choice.knobs.get("strassen") else _BySums)(
+            self, shape, weights, choice, epilogue, results
+        )
+        nest = _Nest(self, before, second, shape, choice)
+        inputs = [first.data.value, make_constant(before.weights, self.element), *second.inputs, *lanes.values()]
 
         def emit(b: d.DispatchBody, bindings: Sequence[ir.Value], tile: Tile, slices: Slices) -> list[ir.Value]:
             data, pads = first.data, first.shape.pads
             offsets = [tile.image, 0, data.halo[0] - pads[0], data.halo[1] - pads[1], 0]
             sizes = [1, c_blocks, *before.window, block]
             x = b.load(bindings[0], offsets, sizes, sizes[1:])
-            taps, filter_ = (
-                b.load(binding, [0] * len(shape_), shape_, shape_)
-                for binding, shape_ in zip(bindings[1:3], (before.weights.shape, packed.shape), strict=True)
-            )
+            taps = b.load(bindings[1], [0] * before.weights.ndim, before.weights.shape, before.weights.shape)
+            filters, rest = bindings[2 : 2 + len(second.inputs)], bindings[2 + len(second.inputs) :]
             sizes = [c_blocks, block]
-            vectors = {key: b.load(value, [0, 0], sizes, sizes) for key, value in zip(lanes, bindings[3:], strict=True)}
-            return nest.emit(x, taps, filter_, vectors, slices, tile)
+            vectors = {key: b.load(value, [0, 0], sizes, sizes) for key, value in zip(lanes, rest, strict=True)}
+            return nest.emit(x, taps, second.load(b, filters), vectors, slices, tile)
 
         return self.windowed(
             kind="separable",
@@ -102,25 +99,16 @@ class _Nest:
     """The loops of one workgroup."""
 
     def __init__(
-        self,
-        frame: SeparableKernels,
-        before: HiddenRows,
-        shape: ConvShape,
-        choice: Choice,
-        epilogue: Epilogue,
-        results: Sequence[ResultSpec],
+        self, frame: SeparableKernels, before: HiddenRows, second: _Second, shape: ConvShape, choice: Choice
     ) -> None:
-        self.frame, self.before, self.shape = frame, before, shape
-        self.epilogue, self.results = epilogue, results
-        self.rows, self.t_o = choice.knobs["rows"], choice.knobs["t_o"]
-        self.block = frame.block
+        self.before, self.second, self.shape = before, second, shape
+        self.rows, self.block = choice.knobs["rows"], frame.block
         self.c_blocks = shape.c_in // self.block
-        self.k_blocks = self.t_o // self.block
-        self.k_tiles = -(-shape.c_out // self.t_o)
 
     def scratch(self) -> list[Sequence[int]]:
-        """The shapes of the tensors that :meth:`emit` is lent: the hidden rows, and what they are made with."""
-        return [[self.c_blocks, self.rows, self._room(), self.block], *self.before.scratch]
+        """The shapes of the tensors that :meth:`emit` is lent: the hidden rows, and what both convolutions need."""
+        hidden = [self.c_blocks, self.rows, self._room(), self.block]
+        return [hidden, *self.before.scratch, *self.second.scratch]
 
     def _room(self) -> int:
         """Pixels of a row of the hidden result: a few more than there are where channel blocks, one behind the other,
@@ -132,9 +120,10 @@ class _Nest:
         return min(range(self.shape.out_w, self.shape.out_w + 4), key=lambda width: (shared(width), width))
 
     def emit(
-        self, x: ir.Value, taps: ir.Value, wt: ir.Value, lanes: Lanes, slices: Slices, tile: Tile
+        self, x: ir.Value, taps: ir.Value, wt: Sequence[ir.Value], lanes: Lanes, slices: Slices, tile: Tile
     ) -> list[ir.Value]:
         """Some rows after the other."""
+        own = 1 + len(self.before.scratch)
 
         def part(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
             outs, scratch = carried[: len(slices.outs)], carried[len(slices.outs) :]
@@ -142,12 +131,8 @@ class _Nest:
             rows: v.Index = self.rows
             if self.shape.out_h % self.rows:  # the last part is shorter
                 rows = v.affine_min([constant(rows), ir.AffineExpr.get_dim(0) * -1 + self.shape.out_h], top)
-            scratch = self.before.emit(x, taps, lanes, scratch, top, rows)
-            outs = v.loop(
-                self.k_tiles,
-                outs,
-                lambda tile_, outs: self._pointwise(scratch[0], wt, slices, outs, tile_, top, rows),
-            )
+            scratch[:own] = self.before.emit(x, taps, lanes, scratch[:own], top, rows)
+            outs, scratch[own:] = self.second.emit(scratch[0], wt, slices, outs, scratch[own:], top, rows)
             return [*outs, *scratch]
 
         parts: v.Range = -(-self.shape.out_h // self.rows) if tile.rows.units is None else tile.rows.units
@@ -155,7 +140,108 @@ class _Nest:
         tile.scratch[:] = carried[len(slices.outs) :]
         return carried[: len(slices.outs)]
 
-    def _pointwise(
+
+class _Second(Protocol):
+    """How the pointwise convolution is computed.
+
+    Attributes:
+        inputs: its weights.
+        scratch: shapes of what :meth:`emit` is lent.
+    """
+
+    inputs: Sequence[ir.Value]
+    scratch: Sequence[Sequence[int]]
+
+    def load(self, b: d.DispatchBody, bindings: Sequence[ir.Value]) -> list[ir.Value]:
+        """The weights in a workgroup."""
+
+    def emit(
+        self,
+        hidden: ir.Value,
+        wt: Sequence[ir.Value],
+        slices: Slices,
+        outs: list[ir.Value],
+        scratch: list[ir.Value],
+        top: ir.Value,
+        rows: v.Index,
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        """``rows`` rows of the results from row ``top``, from as many hidden ones. Returns results and scratch."""
+
+
+class _ByStrassen:
+    """By Strassen's algorithm; see :mod:`dlas.passes.strassen_kernels`."""
+
+    def __init__(
+        self,
+        frame: SeparableKernels,
+        shape: ConvShape,
+        weights: np.ndarray,
+        choice: Choice,
+        epilogue: Epilogue,
+        results: Sequence[ResultSpec],
+    ) -> None:
+        pair = 2 * choice.knobs["t_o"]
+        self.weights = StrassenWeights(frame, weights, choice.knobs["t_o"], -(-shape.c_out // pair) * pair)
+        plane = choice.knobs["rows"], shape.out_w
+        self.nest = StrassenNest(frame, shape.c_in, plane, choice.knobs["strassen"], self.weights, epilogue, results)
+        self.inputs: Sequence[ir.Value] = self.weights.values
+        self.scratch: Sequence[Sequence[int]] = self.nest.scratch()
+
+    def load(self, b: d.DispatchBody, bindings: Sequence[ir.Value]) -> list[ir.Value]:
+        return self.weights.load(b, bindings, 0)
+
+    def emit(
+        self,
+        hidden: ir.Value,
+        wt: Sequence[ir.Value],
+        slices: Slices,
+        outs: list[ir.Value],
+        scratch: list[ir.Value],
+        top: ir.Value,
+        rows: v.Index,
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        return self.nest.emit(hidden, wt, replace(slices, outs=outs), Band(0, top, rows), scratch)
+
+
+class _BySums:
+    """A register tile after the other, by the schedule."""
+
+    def __init__(
+        self,
+        frame: SeparableKernels,
+        shape: ConvShape,
+        weights: np.ndarray,
+        choice: Choice,
+        epilogue: Epilogue,
+        results: Sequence[ResultSpec],
+    ) -> None:
+        self.frame, self.shape, self.epilogue, self.results = frame, shape, epilogue, results
+        t_o, self.block = choice.knobs["t_o"], frame.block
+        self.c_blocks, self.k_blocks = shape.c_in // self.block, t_o // self.block
+        _, packed = pack_weights(shape, weights, 1, self.block, t_o)
+        self.packed = np.ascontiguousarray(packed.reshape(-1, self.c_blocks, self.block, self.k_blocks, self.block))
+        self.inputs: Sequence[ir.Value] = [make_constant(self.packed, frame.element)]
+        self.scratch: Sequence[Sequence[int]] = []
+
+    def load(self, b: d.DispatchBody, bindings: Sequence[ir.Value]) -> list[ir.Value]:
+        return [b.load(bindings[0], [0] * self.packed.ndim, self.packed.shape, self.packed.shape)]
+
+    def emit(
+        self,
+        hidden: ir.Value,
+        wt: Sequence[ir.Value],
+        slices: Slices,
+        outs: list[ir.Value],
+        scratch: list[ir.Value],
+        top: ir.Value,
+        rows: v.Index,
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        def tile(number: ir.Value, outs: list[ir.Value]) -> list[ir.Value]:
+            return self._tile(hidden, wt[0], slices, outs, number, top, rows)
+
+        return v.loop(self.packed.shape[0], outs, tile), scratch
+
+    def _tile(
         self,
         hidden: ir.Value,
         wt: ir.Value,

@@ -20,10 +20,17 @@ from dlas.schedules import costs
 from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, winograd_tiles
 from dlas.schedules.planar_conv import MAX_TAPS, planar_tiles
 from dlas.schedules.polyphase_cost import polyphase_tiles
-from dlas.schedules.separable_cost import separable_tile, separable_tiles, tile_scratch
+from dlas.schedules.separable_cost import (
+    fused_products,
+    separable_savings,
+    separable_tiles,
+    shared_tiles,
+    tile_scratch,
+)
 from dlas.schedules.sparse_conv import PREFETCHES, SPARSE_VARIANTS
 from dlas.schedules.sparse_cost import sparse_tiles, workgroup_channels
 from dlas.schedules.sparse_linear import dense_cycles, matmul_tile, matvec_tile
+from dlas.schedules.strassen_cost import strassen_tiles, takes_strassen
 
 if TYPE_CHECKING:
     from dlas.schedules.rules import Rules
@@ -79,20 +86,31 @@ def ask_separable(
     """The knobs that are asked for a convolution by lanes and the pointwise one behind it as one kernel."""
     m, given, block = before.knobs.get("m", 0), request.knobs, rules.block
     tiles = {tile.rows: tile for tile in separable_tiles(rules.unit, first, m)}
-    best = separable_tile(rules.unit, first, m, rules.cores)
+    shared = shared_tiles(rules.unit, first, m, rules.cores)
     try:
-        if best is None:
+        if not shared:
             raise _Unfit(f"{m or 1} rows of {first.c_out} channels do not fit the scratch")
         _check(given, "block", [block])
         _check(given, "m", [m])
         _check(given, "rows", list(tiles))
-        tile = tiles[given.get("rows", best.rows)]
+        tile = tiles[given.get("rows", shared[-1].rows)]
         widths = range(m, first.tiles(m)[1] * m + 1, m) if m else range(1, _lane_pixels(rules, shape) + 1)
         fitting = [n for n in widths if tile_scratch(rules.unit, first, replace(tile, pixels=n)) <= SCRATCH_BYTES]
         _check(given, "pixels", fitting, f" beside rows={tile.rows}")
-        knobs = {**rules.separable_knobs(shape, tile), **given}
-        blocks = -(-shape.c_out // block)
-        _check_tile(rules, knobs, [block * v for v in range(1, 5) if blocks % v == 0], shape.out_w)
+        tile = replace(tile, pixels=given.get("pixels", tile.pixels))
+        ways = [rules.separable_way(first, shape, m, tile)]
+        if given.get("strassen") or not {"strassen", "t_o", "ow"} & set(given):
+            products = fused_products(rules.unit, (first, shape), tile, rules.model, every="strassen" in given)
+            ways += [rules.separable_way(first, shape, m, tile, way) for way in products if rules.strassen]
+        if given.get("strassen"):
+            for name in ("strassen", "t_o"):
+                _check(given, name, sorted({way.knobs.get(name, 0) for way in ways}), f" beside rows={tile.rows}")
+                ways = [way for way in ways if way.knobs.get(name, 0) == given.get(name, way.knobs.get(name, 0))]
+        way = max(ways, key=lambda way: separable_savings(rules.unit, way.pair, tile, rules.cores)[1])
+        knobs = {**way.knobs, **given}
+        if not knobs.get("strassen"):
+            blocks = -(-shape.c_out // block)
+            _check_tile(rules, knobs, [block * v for v in range(1, 5) if blocks % v == 0], shape.out_w)
     except _Unfit as unfit:
         return Refusal(f"separable_conv: {unfit}")
     return Choice("separable_conv", knobs, "with the convolution before it")
@@ -191,6 +209,24 @@ def _winograd_lane_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     return rules.winograd_lane_choice(shape, m), costs.winograd_lane_cycles(rules.unit, shape, m)
 
 
+def _strassen_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
+    if not takes_strassen(rules.unit, shape):
+        raise _Unfit(f"takes pointwise convolutions of stride 1 without groups, of more than {rules.block} channels")
+    if not rules.strassen:
+        raise _Unfit("--no-strassen forbids it")
+    _check(given, "block", rules.blocks)
+    every = "pixels" in given
+    tiles = list(strassen_tiles(rules.unit, shape, rules.cores, rules.model, every=every))
+    for name in ("t_o", "pixels", "k_w", "rows"):
+        if name in given:
+            _check(given, name, sorted({getattr(tile, name) for tile in tiles}), _beside(given, name))
+            tiles = [tile for tile in tiles if getattr(tile, name) == given[name]]
+    if not tiles:
+        raise _Unfit("no two register tiles of output channels, or no inputs of them, fit")
+    best = min(tiles, key=lambda tile: tile.cycles)
+    return rules.strassen_choice(best), shape.batch * best.cycles
+
+
 def _polyphase_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     found = polyphase_tiles(rules.unit, shape, rules.winograd)
     if isinstance(found, Refusal):
@@ -255,6 +291,7 @@ _CONV: dict[str, Callable[[Rules, ConvShape, Given], Found]] = {
     "planar_conv": _planar_conv,
     "winograd_conv": _winograd_conv,
     "winograd_lane_conv": _winograd_lane_conv,
+    "strassen_conv": _strassen_conv,
     "polyphase_conv": _polyphase_conv,
     "separable_conv": _separable_conv,
 }

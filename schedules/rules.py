@@ -41,7 +41,16 @@ from dlas.schedules.polyphase_cost import PolyphaseTile, polyphase_tile
 from dlas.schedules.requests import ask_conv, ask_matmul, ask_separable
 from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.separable_conv import SeparableConvKnobs, separable_conv
-from dlas.schedules.separable_cost import SeparablePair, SeparableTile, pays, separable_savings, separable_tile
+from dlas.schedules.separable_cost import (
+    FusedProducts,
+    SeparablePair,
+    SeparableTile,
+    SeparableWay,
+    fused_products,
+    pays,
+    separable_savings,
+    shared_tiles,
+)
 from dlas.schedules.sparse_conv import SPARSE_VARIANTS, SparseConvKnobs
 from dlas.schedules.sparse_cost import SparseTile, sparse_tiles
 from dlas.schedules.sparse_linear import (
@@ -54,6 +63,8 @@ from dlas.schedules.sparse_linear import (
 )
 from dlas.schedules.sparse_pixel_conv import SparsePixelConvKnobs
 from dlas.schedules.sparsifier import SparsifierKnobs, choose_sparsifier
+from dlas.schedules.strassen_conv import StrassenKnobs, strassen_conv
+from dlas.schedules.strassen_cost import StrassenTile, strassen_tile, takes_strassen
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
 from dlas.schedules.winograd_conv import (
     WinogradKnobs,
@@ -132,6 +143,11 @@ SCHEDULES: dict[str, Schedule] = {
         WinogradLaneKnobs,
         lambda knobs, extents: [winograd_lane_conv(knobs, extents)],
         "3x3 convolutions of stride 1 with a few channels per group, in Winograd's domain by lane shuffles",
+    ),
+    "strassen_conv": Schedule(
+        StrassenKnobs,
+        lambda knobs, extents: [strassen_conv(knobs, extents)],
+        "pointwise convolutions by Strassen's algorithm: 7/8 of the multiply-adds",
     ),
     "planar_conv": Schedule(
         PlanarConvKnobs,
@@ -230,6 +246,7 @@ class Rules:
         measured: times that stand in for estimates.
         cores: of the target; any number of them up to all may share a kernel's workgroups.
         model: bytes of the model's weights, which may stay in a cache from one inference to the next.
+        strassen: whether products of matrices may be computed by Strassen's algorithm.
 
     Attributes:
         block: channels of a block, B, the lanes of the unit.
@@ -245,12 +262,15 @@ class Rules:
         cores: int = 1,
         model: float = math.inf,
         narrow: VectorUnit | None = None,
+        strassen: bool = True,
     ) -> None:
-        self.unit, self.winograd, self.measured = unit, winograd, measured or Measurements()
+        self.unit, self.winograd, self.measured, self.strassen = unit, winograd, measured or Measurements(), strassen
         self.cores, self.model = cores, model
         self.block = unit.lanes
         self.slower = 1.0
-        self.narrow = None if narrow is None else Rules(narrow, winograd, self.measured, cores, model)
+        self.narrow = (
+            None if narrow is None else Rules(narrow, winograd, self.measured, cores, model, strassen=strassen)
+        )
         if self.narrow is not None:
             self.narrow.slower = _NARROW
         self.blocks: Sequence[int] = (self.block, *(() if self.narrow is None else self.narrow.blocks))
@@ -258,7 +278,7 @@ class Rules:
     def for_model(self, weights: int) -> Rules:
         """The same policy for a model with so many bytes of weights."""
         narrow = None if self.narrow is None else self.narrow.unit
-        return Rules(self.unit, self.winograd, self.measured, self.cores, weights, narrow)
+        return Rules(self.unit, self.winograd, self.measured, self.cores, weights, narrow, self.strassen)
 
     def of_block(self, block: int) -> Rules:
         """The policy for kernels on blocks of so many channels."""
@@ -406,31 +426,46 @@ class Rules:
         ``before``: the choice of the first one.
         """
         m = before.knobs.get("m", 0)
-        tile = separable_tile(self.unit, first, m, self.cores)
-        if tile is None:
+        tiles = shared_tiles(self.unit, first, m, self.cores)
+        if not tiles:
             rows = f"{m} rows" if m else "a row"
             return Refusal(f"{rows} of {first.out_w} pixels of {first.c_out} channels do not fit the scratch")
-        knobs = self.separable_knobs(shape, tile)
-        pair = self._separable_pair(first, shape, m, knobs)
-        savings = separable_savings(self.unit, pair, tile, self.cores)
-        worst = pays(pair, savings)
+        ways = [self.separable_way(first, shape, m, tiles[-1])]
+        for tile in tiles if self.strassen else []:
+            products = fused_products(self.unit, (first, shape), tile, self.model)
+            ways += [self.separable_way(first, shape, m, tile, way) for way in products]
+        found = [(way, separable_savings(self.unit, way.pair, way.tile, self.cores)) for way in ways]
+        way, savings = max(found, key=lambda each: each[1][1])
+        worst = pays(way.pair, savings)
         if worst is not None:
             with_threads = f" with {worst} threads" if worst > 1 else ""
             return Refusal(f"apart they are estimated to be faster by {-savings[worst]:.0f} cycles{with_threads}")
-        accumulators = f"{knobs['t_o'] // self.block}x{knobs['ow']} accumulators of {self.block} lanes"
         saved = ", ".join(f"{threads}: {cycles:.0f}" for threads, cycles in savings.items())
-        reason = f"{tile.rows} rows at a time, {accumulators}; estimated cycles saved, by threads: {saved}"
-        return Choice("separable_conv", knobs, reason)
+        return Choice("separable_conv", way.knobs, f"{way.reason}; estimated cycles saved, by threads: {saved}")
 
-    def _separable_pair(self, first: ConvShape, shape: ConvShape, m: int, knobs: Mapping[str, int]) -> SeparablePair:
+    def separable_way(
+        self, first: ConvShape, shape: ConvShape, m: int, tile: SeparableTile, products: FusedProducts | None = None
+    ) -> SeparableWay:
+        """``separable_conv`` with this tile of the first convolution, the second by sums or by Strassen's algorithm."""
         lanes = costs.winograd_lane_cycles(self.unit, first, m) if m else costs.lane_cycles(self.unit, first)
-        pointwise = costs.packed_cycles(self.unit, shape, 1, knobs["t_o"] // self.block, knobs["ow"], self.model)
-        return SeparablePair(first, shape, m, knobs["t_o"], (lanes, pointwise))
-
-    def separable_knobs(self, shape: ConvShape, tile: SeparableTile) -> dict[str, int]:
-        """The knobs of ``separable_conv`` with this tile of the first convolution."""
-        vectors, ow = register_tile(self.unit, -(-shape.c_out // self.block), shape.out_w)
-        return {**asdict(tile), "t_o": vectors * self.block, "ow": ow, "block": self.block}
+        packed = self.packed(shape, 1).knobs
+        vectors, ow, t_o = packed["t_o"] // self.block, packed["ow"], packed["t_o"]
+        cycles = costs.packed_cycles(self.unit, shape, 1, vectors, ow, self.model)
+        apart, shares = cycles, (-(-shape.c_out // t_o), shape.out_h)
+        own = strassen_tile(self.unit, shape, self.cores, self.model) if self.strassen else None
+        if own is not None and shape.batch * own.cycles < cycles:
+            apart = shape.batch * own.cycles
+            shares = -(-shape.c_out // own.k_w), -(-shape.out_h // own.rows)
+        if products is not None:
+            vectors, t_o, cycles = products.vectors, products.vectors * self.block, shape.batch * products.cycles
+        pair = SeparablePair(first, shape, m, t_o, (lanes, apart), shares, cycles, products is not None)
+        knobs = {**asdict(tile), "t_o": t_o, "ow": ow, "block": self.block}
+        if products is not None:
+            knobs["strassen"] = products.pixels
+        pixels = ow if products is None else products.pixels
+        algorithm = "" if products is None else "7 products of halves, "
+        reason = f"{tile.rows} rows at a time, {algorithm}{vectors}x{pixels} accumulators of {self.block} lanes"
+        return SeparableWay(tile, pair, knobs, reason)
 
     def unfit(self, shape: ConvShape) -> Refusal:
         """Why a convolution has no schedule."""
@@ -448,6 +483,10 @@ class Rules:
             choice = self.packed(shape, merge)
             vectors, ow = choice.knobs["t_o"] // self.block, choice.knobs["ow"]
             yield choice, costs.packed_cycles(self.unit, shape, merge, vectors, ow, self.model)
+        if self.strassen and takes_strassen(self.unit, shape):
+            tile = strassen_tile(self.unit, shape, self.cores, self.model)
+            if tile is not None:
+                yield self.strassen_choice(tile), shape.batch * tile.cycles
 
     def lane(self, shape: ConvShape) -> tuple[Choice, float] | None:
         """``lane_conv`` for groups that are equal parts of a block."""
@@ -520,6 +559,12 @@ class Rules:
         accumulators = f"{tile.t_o // self.block}x{tile.ow} accumulators of {self.block} lanes"
         reason = f"F({tile.m}x{tile.m}, 3x3), {accumulators}: estimated at {share:.0%} of packed_conv's time"
         return Choice("winograd_conv", {**knobs, "block": self.block, "merge": merge}, reason)
+
+    def strassen_choice(self, tile: StrassenTile) -> Choice:
+        """``strassen_conv`` with this tile."""
+        knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
+        accumulators = f"{tile.t_o // self.block}x{tile.pixels} accumulators of {self.block} lanes"
+        return Choice("strassen_conv", {**knobs, "block": self.block}, f"7 products of halves, {accumulators}")
 
     def polyphase(self, shape: ConvShape) -> tuple[Choice, float] | Refusal:
         """A convolution of stride 2 by its phases in Winograd's domain, with its estimated cycles."""

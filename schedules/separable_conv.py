@@ -21,6 +21,8 @@ class SeparableConvKnobs:
         ow: pixels of a row in it.
         block: B, channels of a layout block.
         m: outputs of a tile per side where the first convolution is computed in Winograd's domain, 0: by sums.
+        strassen: pixels of a register tile, of two such, where the pointwise convolution is computed by Strassen's
+            algorithm (:func:`dlas.schedules.strassen_conv.strassen_conv`); 0: ``ow`` pixels of one, by sums.
     """
 
     rows: int
@@ -29,6 +31,7 @@ class SeparableConvKnobs:
     ow: int
     block: int
     m: int = 0
+    strassen: int = 0
 
     def __post_init__(self) -> None:
         if self.t_o < 1 or self.t_o % self.block:
@@ -51,11 +54,17 @@ def separable_conv(knobs: SeparableConvKnobs, extents: Mapping[str, int]) -> Tra
               for c: for i (unrolled): acc[k][w] += splat(hidden[c, h, w, i]) * wt[c, i, k]
             out[k, h, w] = epilogue(acc)
 
+    By Strassen's algorithm, it is vector code, too.
+
     Args:
         knobs: the tile.
         extents: ``h`` rows at a time, ``w``, ``c`` channel blocks of the input, ``epilogue`` (0/1).
     """
     script = TransformScript("separable_conv")
+    if knobs.strassen:
+        tile_borders(script)
+        finish(script, contract=False)
+        return script
     script.comment("Rows and register tiles; the accumulator's init and the epilogue move into the tile.")
     tile_rows(script, extents["w"], min(knobs.ow, extents["w"]), epilogue=bool(extents["epilogue"]))
     if extents["c"] > 1:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dlas.passes.conv import ConvShape
 from dlas.schedules.grid import kernel_cycles, longest_share, plan_grid, thread_counts
 from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, lane_tile
+from dlas.schedules.strassen_cost import register_tiles, strassen_cycles, strassen_scratch, takes_strassen
 
 _HIDDEN_BYTES = 72 * 1024  # of what one convolution computes for the next in the same kernel
 
@@ -38,7 +39,11 @@ class SeparablePair:
         first, second: their extents.
         m: output tile of the first in Winograd's domain, 0: by sums.
         t_o: output channels of a register tile of the second.
-        cycles: of each, for all images.
+        cycles: of each in a kernel of its own, for all images.
+        shares: tiles of channels, and of rows, that the second one's own kernel has for threads to share.
+        fused: cycles of the second behind the first, for all images.
+        sums: whether that reads sums of weights for every few pixels, which its cycles count
+            (:mod:`dlas.schedules.strassen_cost`).
     """
 
     first: ConvShape
@@ -46,6 +51,9 @@ class SeparablePair:
     m: int
     t_o: int
     cycles: tuple[float, float]
+    shares: tuple[int, int]
+    fused: float
+    sums: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,16 @@ class SeparableTile:
     rows: int
     pixels: int
     m: int
+
+
+@dataclass(frozen=True)
+class SeparableWay:
+    """A way to compute a pair in one kernel: what :func:`separable_savings` asks for, the knobs, and what to say."""
+
+    tile: SeparableTile
+    pair: SeparablePair
+    knobs: dict[str, int]
+    reason: str
 
 
 def tile_scratch(unit: VectorUnit, first: ConvShape, tile: SeparableTile) -> int:
@@ -80,15 +98,43 @@ def separable_tiles(unit: VectorUnit, first: ConvShape, m: int) -> Iterator[Sepa
             yield tile
 
 
-def separable_tile(unit: VectorUnit, first: ConvShape, m: int, cores: int) -> SeparableTile | None:
-    """The most rows that leave several parts, or at least one, for each core; None where not even one row fits."""
+def shared_tiles(unit: VectorUnit, first: ConvShape, m: int, cores: int) -> list[SeparableTile]:
+    """Those that leave several parts, or at least one, for each core, ascending; or the one with the fewest rows."""
     tiles = list(separable_tiles(unit, first, m))
     for each in (2, 1):
         least = each * cores if cores > 1 else 1
         shared = [tile for tile in tiles if -(-first.out_h // tile.rows) >= least]
         if shared:
-            return shared[-1]
-    return tiles[0] if tiles else None
+            return shared
+    return tiles[:1]
+
+
+@dataclass(frozen=True)
+class FusedProducts:
+    """The second convolution of a pair by Strassen's algorithm: register tile, and the cycles of one image."""
+
+    vectors: int
+    pixels: int
+    cycles: float
+
+
+def fused_products(
+    unit: VectorUnit, pair: tuple[ConvShape, ConvShape], tile: SeparableTile, model: float, *, every: bool = False
+) -> Iterator[FusedProducts]:
+    """The register tiles whose sums fit beside the hidden rows, and that fill parts of so many rows."""
+    first, second = pair
+    if not takes_strassen(unit, second):
+        return
+    whole, rest = divmod(second.out_h, tile.rows)
+    parts = [tile.rows * second.out_w] * whole + [rest * second.out_w] * bool(rest)
+    k_blocks = -(-second.c_out // unit.lanes)
+    for vectors, pixels in register_tiles(unit, k_blocks, every=every):
+        needed = tile_scratch(unit, first, tile) + strassen_scratch(unit, second, vectors, pixels)
+        if 2 * pixels > parts[-1] or needed > SCRATCH_BYTES:
+            continue
+        pairs = sum(-(-part // (2 * pixels)) for part in parts)
+        cycles = strassen_cycles(unit, second, k_blocks // (2 * vectors), vectors, pixels, pairs, model)
+        yield FusedProducts(vectors, pixels, cycles)
 
 
 def separable_savings(unit: VectorUnit, pair: SeparablePair, tile: SeparableTile, cores: int) -> dict[int, float]:
@@ -100,9 +146,9 @@ def separable_savings(unit: VectorUnit, pair: SeparablePair, tile: SeparableTile
     blocks, rows = batch * -(-first.c_out // unit.lanes), -(-first.out_h // max(1, pair.m))
     kernels = [
         (pair.cycles[0], blocks, rows, first.flops, source + between),
-        (pair.cycles[1], batch * -(-second.c_out // pair.t_o), second.out_h, second.flops, between + result),
+        (pair.cycles[1], batch * pair.shares[0], pair.shares[1], second.flops, between + result),
     ]
-    saved = _saved(unit, pair, parts)
+    saved = _saved(unit, pair, parts) + pair.cycles[1] - pair.fused
     longer = sum(pair.cycles) + _LAUNCH * batch - saved
     both = (longer, batch, parts, first.flops + second.flops, source + result)
     savings = {1: saved}
@@ -132,10 +178,9 @@ def _saved(unit: VectorUnit, pair: SeparablePair, parts: int) -> float:
     taps = (pair.m + 2) ** 2 if pair.m else first.k_h * first.k_w if first.c_per_group > 1 else 0
     channel = 4 * taps * first.c_per_group
     # Of what is read at a time, and of all.
-    weights = [
-        (channel * unit.lanes, channel * first.c_out),
-        (4 * second.c_in * pair.t_o, 4 * second.c_in * second.c_out),
-    ]
+    weights = [(channel * unit.lanes, channel * first.c_out)]
+    if not pair.sums:
+        weights.append((4 * second.c_in * pair.t_o, 4 * second.c_in * second.c_out))
     if pair.m and sum(size for _, size in weights) <= 512 * unit.l2_kb:
         # What exceeds level 1 comes from level 2 anyway, for each row of tiles and each register tile.
         weights = [(at_a_time, size) for at_a_time, size in weights if at_a_time < 1024 * unit.l1_kb]

@@ -17,6 +17,7 @@ from dlas.compiler.cli.options import (
     Model,
     NoSchedules,
     Script,
+    Strassen,
     Target,
     Winograd,
     check_writable,
@@ -38,6 +39,7 @@ def explain_command(
     ] = None,
     no_schedules: NoSchedules = False,
     winograd: Winograd = None,
+    strassen: Strassen = None,
     measured: Measured = None,
     transform_script: Script = None,
     iree_flag: IreeFlags = None,
@@ -69,6 +71,7 @@ def explain_command(
         options = Options(
             schedules=not no_schedules,
             winograd=winograd,
+            strassen=strassen,
             measured=measured,
             transform_script=transform_script,
             iree_flags=tuple(iree_flag or ()),

@@ -37,6 +37,14 @@ Winograd: TypeAlias = Annotated[
         show_default=False,
     ),
 ]
+Strassen: TypeAlias = Annotated[
+    bool | None,
+    typer.Option(
+        "--strassen/--no-strassen",
+        help="Whether matrix products may take Strassen's algorithm (CPUs: they do).",
+        show_default=False,
+    ),
+]
 Measured: TypeAlias = Annotated[
     Path | None,
     typer.Option(

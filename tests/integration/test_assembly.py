@@ -170,6 +170,27 @@ def test_a_stem_by_phases(target: str, tmp_path: Path) -> None:
         assert not re.search(machine.scalar_fma, kernels[schedule]), schedule
 
 
+@pytest.mark.parametrize("target", ["x86_64-v3", "x86_64-v4", "aarch64"])
+def test_strassens_products_stay_in_registers(target: str, tmp_path: Path) -> None:
+    """Accumulators and what they are multiplied by: of all loops of FMAs, LLVM keeps at most one vector in memory."""
+    torch.manual_seed(0)
+    script = TransformScript("__transform_main", "%module")
+    conv = script.match_ops("linalg.conv_2d_nchw_fchw")
+    script.annotate(conv, "dlas.knobs", {"schedule": "strassen_conv"})
+    flags = (f"--iree-hal-dump-executable-intermediates-to={tmp_path}",)
+    options = dlas.Options(iree_flags=flags, transform_script=script)
+    layer = nn.Sequential(nn.Conv2d(128, 128, 1), nn.ReLU())
+    artifact = dlas.compile(layer.eval(), (torch.randn(1, 128, 16, 16),), target=target, options=options)
+    (record,) = (record for record in artifact.kernels if record.schedule == "strassen_conv")
+    code, machine = functions(tmp_path)[record.name], MACHINES[target]
+    blocks = re.split(r"^\.?L\w+:", code, flags=re.M)
+    inner = [block for block in blocks if len(re.findall(machine.vector_fma, block)) >= 16]
+    assert len(inner) >= 7 and not re.search(machine.scalar_fma, code)
+    store = r"\bst[pr]\s+q" if target == "aarch64" else r"vmov[ua]ps\s+%[yz]mm\d+, [-\w]*\("
+    loops = [re.split(r"^\s+(?:j|b\.)\w+\s", block, flags=re.M)[0] for block in inner]
+    assert sum(len(re.findall(store, loop)) for loop in loops) <= 1
+
+
 @pytest.mark.parametrize(("target", "register"), [("x86_64-v3", "ymm"), ("x86_64-v4", "zmm")])
 def test_sparse_variants_multiply_from_memory(
     target: str, register: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
