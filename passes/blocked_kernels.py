@@ -9,6 +9,7 @@ from iree.compiler import ir
 
 from dlas.passes import dispatch as d
 from dlas.passes import vectors as v
+from dlas.passes.channels_last_kernels import ChannelsLastKernels
 from dlas.passes.constants import make_constant
 from dlas.passes.conv import ConvShape
 from dlas.passes.edge_kernels import EdgeKernels
@@ -43,6 +44,7 @@ from dlas.passes.winograd_kernels import WinogradKernels
 class KernelEmitter(
     EdgeKernels,
     RepackKernels,
+    ChannelsLastKernels,
     WinogradKernels,
     StrassenKernels,
     PolyphaseKernels,

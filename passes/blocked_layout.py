@@ -21,6 +21,7 @@ from iree.compiler import ir
 
 from dlas.errors import ScheduleError
 from dlas.passes.channel_shuffle import ShuffleSite
+from dlas.passes.channels_last import ChannelsLastSite
 from dlas.passes.concat import ConcatSite
 from dlas.passes.conv import CONV_OPS, ConvSite, pad_amounts
 from dlas.passes.elementwise import Access, Elementwise, Operand
@@ -38,7 +39,7 @@ from dlas.passes.planar import Phases
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
-Root = ConvSite | WindowSite | ReduceSite | MatmulSite | ShuffleSite
+Root = ConvSite | WindowSite | ReduceSite | MatmulSite | ShuffleSite | ChannelsLastSite
 _MANY = 4  # kernels that differ in one number: as one, they are compiled once, and no slower
 _MAX_RESULTS = 3
 
@@ -257,6 +258,8 @@ class _Rewriter:
             group = self._generic_group(op)
         elif op.name == "tensor.collapse_shape":
             group = self._shuffle_group(op)
+        elif op.name == "linalg.transpose":
+            group = self._transpose_group(op)
         if group is not None and not group.results:  # nothing reads what it computes
             return None
         if group is not None:
@@ -359,6 +362,19 @@ class _Rewriter:
         choice = self.config.policy.of_block(block).plain("shuffle", height, width)
         return _Group(site, choice, [], op, [site.result], blocked_name(block), block)
 
+    def _transpose_group(self, op: ir.Operation) -> _Group | None:
+        site, chosen = self.graph.sites.get(op), self.graph.chosen(op)
+        if not isinstance(site, ChannelsLastSite) or chosen is None:
+            return None
+        layout = chosen.operands[0] if site.to_last else chosen.result
+        block = block_of(layout)
+        if block is None:
+            return None
+        choice = self.config.policy.of_block(block).plain("channels_last", *site.shape[2:])
+        if site.to_last:
+            return _Group(site, choice, [], op, [site.result], NCHW, block)
+        return self._grow(site, choice, op, layout)
+
     def _generic_group(self, op: ir.Operation) -> _Group | None:
         site = self.graph.sites.get(op)
         chosen = self.graph.chosen(op)
@@ -389,6 +405,10 @@ class _Rewriter:
             self._emit_reduce(group.root, group, layer)
             return
         emitter, forms = self.forms.emitters[group.block], self.forms
+        if isinstance(group.root, ChannelsLastSite) and group.root.to_last:
+            data = forms.in_blocks(group.root.data, group.block)
+            self.replaced.append((group.root.result, emitter.to_channels_last(data, group.choice, layer)))
+            return
         if isinstance(group.root, ShuffleSite):
             result = ResultSpec(group.root.result, *self.demands.get(group.root.result, (NO_PADS, 0.0)))
             data = forms.in_blocks(group.root.data, group.block)
@@ -422,6 +442,9 @@ class _Rewriter:
                 self.pairs[group.results[0]] = group, fused
                 return
             out = self._emit_conv(group.root, group, layer, epilogue, results)
+        elif isinstance(group.root, ChannelsLastSite):
+            source, shape_ = group.root.data, group.root.shape
+            out = emitter.from_channels_last(source, shape_, group.choice, layer, epilogue, results)
         elif isinstance(group.root, WindowSite):
             out = self._emit_pool(group.root, group, layer, epilogue, results)
         else:

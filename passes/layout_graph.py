@@ -13,6 +13,7 @@ from iree.compiler import ir
 
 from dlas.errors import ScheduleError
 from dlas.passes.channel_shuffle import ShuffleSite
+from dlas.passes.channels_last import ChannelsLastSite
 from dlas.passes.concat import ConcatSite
 from dlas.passes.conv import CONV_OPS, ConvShape, ConvSite
 from dlas.passes.elementwise import Access, Elementwise
@@ -33,7 +34,7 @@ from dlas.passes.plan import Choice, Grid, Refusal
 from dlas.passes.sparse_weights import SPARSE
 from dlas.passes.window import POOL_OPS, ReduceSite, WindowSite
 
-Site = ConvSite | WindowSite | ReduceSite | Elementwise | ConcatSite | ShuffleSite | MatmulSite
+Site = ConvSite | WindowSite | ReduceSite | Elementwise | ConcatSite | ShuffleSite | MatmulSite | ChannelsLastSite
 _THROUGH = ("tensor.pad", "tensor.expand_shape", "tensor.collapse_shape")
 
 
@@ -97,6 +98,9 @@ class LayoutPolicy(Protocol):
 
     def window_cycles(self, shape: ConvShape, layout: str) -> float:
         """Cycles of pooling; ``shape`` gives the window as a depthwise convolution would."""
+
+    def channels_last_cycles(self, shape: Sequence[int], layout: str) -> float:
+        """Cycles of a transpose between channels-last and another layout."""
 
     def stream_cycles(self, elements: int, layout: str, *, fused: bool = False) -> float:
         """Cycles to read and write so many elements in all, in a kernel of its own or ``fused`` into one."""
@@ -163,6 +167,8 @@ class LayoutGraph:
             self._add_concat(op)
         elif op.name == "tensor.collapse_shape":
             self._add_shuffle(op)
+        elif op.name == "linalg.transpose":
+            self._add_transpose(op)
         elif op.name == "linalg.generic":
             self._add_generic(op)
 
@@ -292,6 +298,20 @@ class LayoutGraph:
         self._node(op, site, [site.data], site.result, ways)
         for inner in site.between:
             self._through.setdefault(inner, set()).add(op)
+
+    def _add_transpose(self, op: ir.Operation) -> None:
+        """To or from channels-last, which is as good a layout to read and write blocks in as any."""
+        site = ChannelsLastSite.analyze(op)
+        if isinstance(site, Refusal):
+            return
+        layouts = (*map(blocked, self.policy.blocks), NCHW)
+        costs = {layout: self.policy.channels_last_cycles(site.shape, layout) for layout in layouts}
+        if site.to_last:
+            ways = [Implementation((layout,), NCHW, cycles) for layout, cycles in costs.items()]
+            self._node(op, site, [site.data], None, ways)
+        else:
+            ways = [Implementation((), layout, cycles) for layout, cycles in costs.items()]
+            self._node(op, site, [], site.result, ways)
 
     def _add_generic(self, op: ir.Operation) -> None:
         reduce = ReduceSite.analyze(op)

@@ -20,6 +20,10 @@ DISPATCH = 5000.0
 # those between blocks of two sizes (25 to 39 were measured on a core with AVX-512, on 0.2 to 2.4 MB).
 _TRANSPOSED, _PADDED, _STREAMED, _REPACKED = 11.0, 17.0, 12.0, 24.0
 
+# The same of transposes to and from channels-last: by IREE from and to NCHW, by copies of vectors from and to blocks
+# (6.6 to 7.4, and 15 to 19, were measured on 1.2 MB each way).
+_LAST_TRANSPOSED, _LAST_COPIED = 7.0, 16.0
+
 # Share of the vector units' rate that kernels of lanes reach, and what a shuffle takes of an operation's time.
 _LANES_SHARE, _SHUFFLE = 0.9, 0.15
 
@@ -47,6 +51,15 @@ def transform_cycles(unit: VectorUnit, shape: Sequence[int], source: str, target
     if NCHW in (source, target):
         return rows if planar else cycles
     return rows + cycles
+
+
+def channels_last_cycles(unit: VectorUnit, shape: Sequence[int], layout: str) -> float:
+    """A transpose between channels-last and another layout; between it and NCHW it is IREE's."""
+    block = block_of(layout)
+    if block is None:
+        return DISPATCH + 8 * math.prod(shape) / _LAST_TRANSPOSED
+    batch, channels, height, width = shape
+    return DISPATCH + 8 * batch * -(-channels // block) * block * height * width / _LAST_COPIED
 
 
 def stream_cycles(elements: int, layout: str, *, fused: bool = False) -> float:

@@ -203,6 +203,11 @@ SCHEDULES: dict[str, Schedule] = {
         lambda knobs, extents: [lane_shuffle(knobs, extents)],
         "from channel blocks of one size to those of another",
     ),
+    "channels_last": Schedule(
+        PlainKnobs,
+        lambda knobs, extents: [lane_shuffle(knobs, extents)],
+        "between channel blocks and tensors whose last dimension is the channels; elementwise ops on the way",
+    ),
     "w_lanes": Schedule(
         WLanesKnobs,
         lambda knobs, extents: [w_lanes(knobs, extents)],
@@ -609,6 +614,10 @@ class Rules:
         unit = self.unit if block is None else self.of_block(block).unit
         return costs.window_cycles(unit, shape, layout)
 
+    def channels_last_cycles(self, shape: Sequence[int], layout: str) -> float:
+        """Cycles of a transpose between channels-last and another layout."""
+        return costs.channels_last_cycles(self.unit, shape, layout)
+
     def stream_cycles(self, elements: int, layout: str, *, fused: bool = False) -> float:
         """Cycles to read and write so many elements in all, in a kernel of its own or ``fused`` into one."""
         return costs.stream_cycles(elements, layout, fused=fused)
@@ -724,6 +733,8 @@ class Rules:
         if kind == "repack":
             reason = f"blocks of {self.block} channels, vector by vector"
             return Choice("repack", {"ow": 1, "block": self.block}, reason)
+        if kind == "channels_last":
+            return Choice("channels_last", {"ow": 1, "block": self.block}, "a pixel's channels, vector by vector")
         if kind == "shuffle":
             return Choice("lane_shuffle", {"ow": 1, "block": self.block}, "a block of each group by lane shuffles")
         if kind == "pad":
