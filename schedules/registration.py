@@ -41,6 +41,7 @@ class _RulesPass(Pass):
         lanes: f32 lanes of a vector register, which is the block of the layout.
         registers: vector registers.
         winograd: the largest output tile of Winograd's domain, 0 for none.
+        strassen: 0 keeps matrix products from Strassen's algorithm.
         cores: that share a kernel's workgroups.
         narrow: FMAs per cycle on vectors of half the lanes, for blocks of as many channels; 0: there are none.
     """
@@ -48,6 +49,7 @@ class _RulesPass(Pass):
     lanes: int = 8
     registers: int = 16
     winograd: int = 4
+    strassen: int = 1
     cores: int = 1
     narrow: int = 0
 
@@ -59,7 +61,8 @@ class _RulesPass(Pass):
     @property
     def rules(self) -> Rules:
         unit = VectorUnit(self.lanes, self.registers)
-        return Rules(unit, self.winograd, cores=self.cores, narrow=unit.narrowed(self.narrow or None))
+        narrow = unit.narrowed(self.narrow or None)
+        return Rules(unit, self.winograd, cores=self.cores, narrow=narrow, strassen=bool(self.strassen))
 
 
 @register("dlas-pad-groups", context="iree")

@@ -1,6 +1,6 @@
 // How tiles become workgroups for two cores: few tiles are split into bands of rows, which need not divide; more tiles
 // than are claimed one by one share workgroups; and what is too small to share is one workgroup's.
-// RUN: dlas-opt %s --pass-pipeline='dlas-blocked-layout{lanes=8 registers=16 winograd=0 cores=2}' --elide 8 | FileCheck %s
+// RUN: dlas-opt %s --pass-pipeline='dlas-blocked-layout{lanes=8 registers=16 winograd=0 strassen=0 cores=2}' --elide 8 | FileCheck %s
 
 // CHECK-DAG: #[[BAND:map[0-9]*]] = affine_map<(d0) -> (d0 mod 10)>
 // CHECK-DAG: #[[FIRST:map[0-9]*]] = affine_map<(d0) -> (d0 * 3)>
