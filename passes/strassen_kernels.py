@@ -36,7 +36,7 @@ from dlas.passes.strassen import FIRST, PLAIN, PRODUCTS, SECOND, THIRD, input_su
 Sums = list[list[ir.Value]]
 """Accumulators, by channel block and pixel."""
 
-_UNROLL = 4
+UNROLL = 4
 """Channels of a step: of more, LLVM loads more than registers can hold."""
 
 
@@ -161,7 +161,7 @@ class StrassenNest(LaneTail):
         self.c_blocks = -(-self.channels // self.block)
         self.half, self.odd = divmod(self.c_blocks, 2)
         self.vector = ir.VectorType.get([self.block], self.frame.element)
-        self.unroll = math.gcd(self.block, _UNROLL)
+        self.unroll = math.gcd(self.block, UNROLL)
         self.short = self.plane[0] * self.plane[1] < 2 * self.pixels
         self.in_rows = self.plane[1] % self.pixels == 0
 

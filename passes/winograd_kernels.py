@@ -6,17 +6,23 @@ input and the products stay in the core's own cache.
     for rows x columns of tiles, and (where not all fit) ``depth`` input channels:
       for tile, c:      V[p, tile, c*B : +B] = (B^T d B)[p]                    p counts the (m + 2)^2 points
       for T_O channels of the workgroup:
-        for p:          M[p, k, tile, o] = sum over i of V[p, tile, i] * U[p, i, k, o]      (``root``)
+        for p: for T tiles: acc[T_O/B][T] : vector<B> = 0
+          for i:        acc[k][t] += splat(V[p, t, i]) * U[p, i, k]                         (``root``)
+          M[p] = acc
         for tile, k:    out[k, m x m] = epilogue(A^T M A)
 
 ``staged`` has V made by a kernel of its own, once for all workgroups: for many channels at small planes, where to
 transform the input for each workgroup, or to read the weights for each part, takes longer than V's way through memory.
+
+Weights are in memory in the order in which they are read. With ``prefetch``, each step of a register tile asks for its
+share of the lines that lie :func:`dlas.passes.winograd.prefetch_distance` ahead, the next workgroup's at the end.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -37,12 +43,13 @@ from dlas.passes.kernel_frame import (
     Tile,
     constant,
     dims,
-    multiply_add,
     tensor_bytes,
 )
 from dlas.passes.packing import pack_winograd_lanes, pack_winograd_weights
 from dlas.passes.plan import Choice
-from dlas.passes.winograd import side_by_side, spread_tiles
+from dlas.passes.planar import LINE
+from dlas.passes.strassen_kernels import UNROLL
+from dlas.passes.winograd import prefetch_distance, side_by_side, spread_tiles
 from dlas.passes.winograd_tiles import LaneNest, Tiles
 
 
@@ -67,7 +74,7 @@ class WinogradKernels(KernelFrame):
         block, knobs = self.block, choice.knobs
         sizes = (knobs[name] for name in ("merge", "block", "m", "depth", "t_o", "k_w"))
         packed = pack_winograd_weights(shape, weights, *sizes)
-        filter_ = make_constant(packed, self.element)
+        filter_ = make_constant(packed.reshape(-1), self.element)
         groups = shape.groups // knobs["merge"]
         tiles_per_group = packed.shape[0] // groups
         nest = _Nest(self, shape, choice, epilogue, results, packed.shape[1:])
@@ -83,8 +90,9 @@ class WinogradKernels(KernelFrame):
                 offsets = [tile.image, first, data.halo[0] - shape.pads[0], data.halo[1] - shape.pads[1], 0]
                 sizes = [1, nest.c_blocks, nest.tile_rows * nest.m + 2, nest.tile_columns * nest.m + 2, block]
                 x = b.load(bindings[0], offsets, sizes, sizes[1:])
-            wt_sizes = [1, *packed.shape[1:]]
-            wt = b.load(bindings[1], [tile.index, 0, 0, 0, 0, 0, 0], wt_sizes, wt_sizes[1:])
+            wt = b.load(bindings[1], [0], [packed.size], [packed.size])
+            nest.first = v.affine(ir.AffineExpr.get_dim(0) * packed[0].size, tile.index)
+            nest.later = v.buffer(wt) if knobs.get("prefetch") else None
             outs, tile.scratch[:] = nest.emit(x, wt, slices, tile.rows, tile.scratch)
             return outs
 
@@ -189,7 +197,17 @@ class WinogradKernels(KernelFrame):
 
 @dataclass
 class _Nest(Tiles):
+    """The loops of one workgroup.
+
+    Attributes:
+        filter_shape: of its weights.
+        first: the place of the first of them.
+        later: those of all workgroups, to prefetch; None: nothing is.
+    """
+
     filter_shape: Sequence[int]  # K_W/T_O, C_PG/depth, points, depth, T_O/B, B
+    first: ir.Value = field(init=False)
+    later: ir.Value | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,6 +215,9 @@ class _Nest(Tiles):
         self.depth = channels // self.block
         self.staged = bool(self.choice.knobs.get("staged"))
         self.c_blocks = self.depths * self.depth
+        self.unroll = math.gcd(self.block, UNROLL)
+        self.matrix = channels * self.k_blocks * self.block
+        self.ahead = prefetch_distance(4 * math.prod(self.filter_shape)) // 4
 
     def scratch(self) -> list[list[int]]:
         """The shapes of the tensors that :meth:`emit` is lent: products, and the transformed input if it makes it."""
@@ -261,7 +282,7 @@ class _Nest(Tiles):
         def multiply(data: ir.Value, products: ir.Value, number: ir.Value, depth: ir.Value) -> ir.Value:
             place = [0, part.first if self.staged else 0, 0]
             data = v.extract_slice(data, place, [self.points, tiles, self.depth * self.block])
-            return self._multiply(data, wt, products, number, depth)
+            return self._multiply(data, wt, products, number, depth, tiles)
 
         if not self.staged and self.depths == 1:
             scratch[2:] = transform(zero, *scratch[2:])
@@ -269,7 +290,7 @@ class _Nest(Tiles):
         def channels(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
             outs, (lines, buffer, *rest) = carried[: len(slices.outs)], carried[len(slices.outs) :]
             sizes = [self.points, self.k_blocks, tiles, self.block]
-            products = self._zeros(v.extract_slice(buffer, [0, 0, 0, 0], sizes))
+            products = v.extract_slice(buffer, [0, 0, 0, 0], sizes)
             if self.depths == 1:
                 products = multiply(x if self.staged else rest[1], products, number, zero)
             else:
@@ -279,7 +300,8 @@ class _Nest(Tiles):
                     rest = transform(first, *carried[1:])
                     return [multiply(rest[1], carried[0], number, depth), *rest]
 
-                products, *rest = v.loop(self.depths, [products, *rest], deeper)
+                # The sums start from zero before the loop over depths.
+                products, *rest = v.loop(self.depths, [self._zeros(products), *rest], deeper)
             buffer = v.insert_slice(products, buffer, [0, 0, 0, 0], sizes)
             k = v.affine(ir.AffineExpr.get_dim(0) * self.k_blocks, number)
             return [*self._transform_output(buffer, slices, [*outs, lines], k, part), buffer, *rest]
@@ -287,25 +309,81 @@ class _Nest(Tiles):
         return v.loop(self.k_tiles, [*outs, *scratch], channels)
 
     def _zeros(self, products: ir.Value) -> ir.Value:
-        # Not linalg.fill: a generic op's unit dimensions are dropped as the product's, and its zeros stay in registers.
         zero, role = d.float_constant(0.0, self.frame.element), {"dlas.role": ir.StringAttr.get("init")}
         return d.generic([], [products], [d.affine_map(4, dims(0, 1, 2, 3))], "pppp", lambda _: [zero], role)[0]
 
     def _multiply(
-        self, data: ir.Value, wt: ir.Value, products: ir.Value, number: ir.Value, depth: ir.Value
+        self, data: ir.Value, wt: ir.Value, products: ir.Value, number: ir.Value, depth: ir.Value, tiles: int
     ) -> ir.Value:
         """Adds the products of the ``depth``-th input channels, for register tile ``number``."""
-        shape = self.filter_shape[2:]
-        filter_ = v.extract_slice(wt, [number, depth, 0, 0, 0, 0], [1, 1, *shape], shape)
-        p, k, t, o, i = dims(*range(5))
-        return d.generic(
-            [data, filter_],
-            [products],
-            [d.affine_map(5, [p, t, i]), d.affine_map(5, [p, i, k, o]), d.affine_map(5, [p, k, t, o])],
-            "ppppr",
-            multiply_add,
-            {"dlas.role": ir.StringAttr.get("root")},
-        )[0]
+        ow = min(self.choice.knobs["ow"], tiles)
+        whole, rest = divmod(tiles, ow)
+        d0, d1 = dims(0, 1)
+
+        def point(p: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            place = (d0 * self.depths + d1) * self.points + ir.AffineExpr.get_dim(2)
+            first = v.affine(place * self.matrix + ir.AffineExpr.get_dim(3), number, depth, p, self.first)
+
+            def several(t: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+                return [self._register_tile(data, wt, carried[0], p, first, v.affine(d0 * ow, t), t, ow)]
+
+            carried = v.loop(whole, carried, several)
+            if rest:
+                last, tile = d.index_constant(whole), d.index_constant(whole * ow)
+                carried = [self._register_tile(data, wt, carried[0], p, first, tile, last, rest)]
+            return carried
+
+        return v.loop(self.points, [products], point)[0]
+
+    def _register_tile(
+        self,
+        data: ir.Value,
+        wt: ir.Value,
+        products: ir.Value,
+        p: ir.Value,
+        first: ir.Value,
+        tile: ir.Value,
+        turn: ir.Value,
+        width: int,
+    ) -> ir.Value:
+        """The ``turn``-th register tile of a point: ``width`` tiles from ``tile`` on, weights from ``first`` on."""
+        d0, d1 = dims(0, 1)
+        t_o, index = self.k_blocks * self.block, v.Indices()
+        places = [(k, v.affine(d0 + j, tile)) for k in range(self.k_blocks) for j in range(width)]
+        if self.depths == 1:
+            sums = [v.constant_vector(0.0, self.vector)] * len(places)
+        else:
+            sums = [self.read(products, [p, k, t, 0], index) for k, t in places]
+
+        def step(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            index, acc = v.Indices(), list(carried)
+            self._prefetch(v.affine(d0 + d1 * (self.unroll * t_o), first, number), turn)
+            for i in range(self.unroll):
+                channel = v.affine(d0 * self.unroll + i, number)
+                row = v.affine(d0 + d1 * t_o, first, channel)
+                values = [self.read(wt, [v.plus(row, k * self.block)], index) for k in range(self.k_blocks)]
+                for j in range(width):
+                    splat = v.splat(data, [p, v.affine(d0 + j, tile), channel], self.vector, index)
+                    for k, value in enumerate(values):
+                        at = k * width + j
+                        acc[at] = v.mark(v.emit("vector.fma", [splat, value, acc[at]], self.vector), "root")
+            return acc
+
+        for (k, t), value in zip(places, v.loop(self.depth * self.block // self.unroll, sums, step), strict=True):
+            products = v.write(value, products, [p, k, t, 0], index)
+        return products
+
+    def _prefetch(self, place: ir.Value, turn: ir.Value) -> None:
+        """This turn's share of the lines that lie ``ahead`` of a step's; behind the last weights there is that line."""
+        if self.later is None:
+            return
+        lines = -(-self.unroll * self.k_blocks * self.block // LINE)
+        share = -(-lines // -(-self.choice.knobs["rows"] * self.choice.knobs["columns"] // self.choice.knobs["ow"]))
+        d0, d1 = dims(0, 1)
+        last = constant(ir.ShapedType(self.later.type).shape[0] - 1)
+        for i in range(share):
+            line = d0 + d1 * (share * LINE) + (self.ahead + i * LINE)
+            v.prefetch(self.later, v.affine_min([line, last], place, turn))
 
     def _transform_output(
         self, products: ir.Value, slices: Slices, carried: list[ir.Value], k: ir.Value, part: _Part

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from dlas.passes.conv import ConvShape
 from dlas.passes.packing import NEAR
-from dlas.passes.winograd import SIZES, accesses, operations
+from dlas.passes.winograd import SIZES, accesses, operations, prefetch_distance
 
 # Loads also take issue slots of the FMAs: cycles per load (7-column layers: 2x4+3 beats 1x7 by 11-20%). Vectors that
 # are worked on in halves leave slots; but operands of large layers come from level 2.
@@ -138,6 +138,7 @@ _TRANSFORMS = 1.4
 _FROM_MEMORY, _FROM_L3, _FROM_L2 = 6.0, 16.0, 32.0
 _FROM_MEMORY_BESIDE = 11.5  # what of it FMAs do not hide on Zen 4 (fitted to 84 layers of 16 to 512 channels per group)
 _AGAIN = 64.0
+_PREFETCH = 1.0  # cycles of one: with the weights read 7 and 14 times, in parts, they cost 5% (128 and 64 channels)
 _KERNEL = 5000.0
 _MARGIN = 1.05
 _LEAST_TILES = 4  # at a time, where there are so many: fewer use a weight vector too little
@@ -158,6 +159,7 @@ class WinogradTile:
     ow: int
     k_w: int
     staged: int
+    prefetch: int
     cycles: float
 
 
@@ -259,8 +261,10 @@ def winograd_tiles(
                 reads = moved * (k_blocks // vectors) / (_FROM_L2 if _keeps_l2(unit, busy) else _FROM_L3)
                 streamed = weights * parts / (_FROM_L2 if parts > 1 and _keeps_l2(unit, busy) else once)
                 transforms = transform_input + transform_output + reads + _KERNEL / groups
-                total = _from_memory(unit, read, max(products, streamed)) + transforms + again
-                yield WinogradTile(*sizes, c_blocks * unit.lanes, *tile, tile[0], 1, total * groups)
+                ways = _prefetches(unit, read, max(products, streamed), parts, weights, groups, k_blocks // vectors)
+                for prefetch, cycles in enumerate(ways):
+                    total = cycles + transforms + again
+                    yield WinogradTile(*sizes, c_blocks * unit.lanes, *tile, tile[0], 1, prefetch, total * groups)
             depth = max((n for n in range(1, c_blocks + 1) if c_blocks % n == 0 and n <= room), default=0)
             if not depth:
                 continue
@@ -271,8 +275,25 @@ def winograd_tiles(
                 kept = parts > 1 and _keeps_l2(unit, weights * k_w // k_blocks + SCRATCH_BYTES)
                 streamed = weights * parts / (_FROM_L2 if kept else once)
                 transforms = transform_input * (k_blocks // k_w) + transform_output + reloads
-                total = _from_memory(unit, read, max(products, streamed)) + transforms + again
-                yield WinogradTile(*sizes, depth * unit.lanes, *tile, k_w * unit.lanes, 0, total * groups)
+                ways = _prefetches(unit, read, max(products, streamed), parts, weights, groups, k_blocks // k_w)
+                for prefetch, cycles in enumerate(ways):
+                    total = cycles + transforms + again
+                    yield WinogradTile(*sizes, depth * unit.lanes, *tile, k_w * unit.lanes, 0, prefetch, total * groups)
+
+
+def _prefetches(
+    unit: VectorUnit, read: float, cycles: float, parts: int, weights: float, groups: int, workgroups: int
+) -> list[float]:
+    """Cycles of products without prefetches, and with them if weights are more than lie within their distance.
+
+    ``read``: bytes that come from memory meanwhile; ``weights``: bytes of a group's, which so many workgroups share
+    and each reads once for each part. What prefetches gain is known of Zen 4 only: elsewhere they are for tuning.
+    """
+    found = [_from_memory(unit, read, cycles)]
+    if weights * groups > prefetch_distance(int(weights) // workgroups):
+        hidden = max(cycles, read / _FROM_MEMORY) if unit.in_halves or unit.halved else found[0]
+        found.append(hidden + _PREFETCH * parts * weights / 64)
+    return found
 
 
 def _from_memory(unit: VectorUnit, weights: float, cycles: float) -> float:

@@ -183,7 +183,7 @@ def _winograd_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     _check(given, "block", rules.blocks)
     _check(given, "merge", [1])
     tiles = [tile for tile in winograd_tiles(rules.unit, shape, 1, rules.model) if tile.m <= rules.winograd]
-    for name in ("m", "rows", "columns", "depth", "t_o", "k_w", "staged"):
+    for name in ("m", "rows", "columns", "depth", "t_o", "k_w", "staged", "prefetch"):
         if name in given:
             _check(given, name, sorted({getattr(tile, name) for tile in tiles}), _beside(given, name))
             tiles = [tile for tile in tiles if getattr(tile, name) == given[name]]

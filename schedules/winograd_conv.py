@@ -25,6 +25,7 @@ class WinogradKnobs:
         block: B, channels of a layout block.
         merge: groups merged block-diagonally so that their channels fill blocks.
         staged: 1: the input is transformed by a kernel of its own, all channels of it; 0: by each workgroup.
+        prefetch: 1: weights are prefetched to level 2 some time before they are read, 0: they are not.
     """
 
     m: int
@@ -37,6 +38,7 @@ class WinogradKnobs:
     block: int
     merge: int = 1
     staged: int = 0
+    prefetch: int = 0
 
     def __post_init__(self) -> None:
         where = "winograd_conv"
@@ -48,6 +50,8 @@ class WinogradKnobs:
             raise ScheduleError(f"k_w={self.k_w} is not a multiple of t_o={self.t_o}", where=where)
         if self.depth < 1 or self.depth % self.block:
             raise ScheduleError(f"depth={self.depth} is not a multiple of block={self.block}", where=where)
+        if self.prefetch not in (0, 1):
+            raise ScheduleError(f"prefetch={self.prefetch} is neither 0 nor 1", where=where)
         if min(self.ow, self.rows, self.columns) < 1:
             sizes = f"ow={self.ow}, rows={self.rows}, columns={self.columns}"
             raise ScheduleError(f"{sizes}: not positive", where=where)
@@ -92,11 +96,7 @@ def winograd_lane_conv(knobs: WinogradLaneKnobs, extents: Mapping[str, int]) -> 
 
 
 def winograd_conv(knobs: WinogradKnobs, extents: Mapping[str, int]) -> TransformScript:
-    """The products of one workgroup; the transforms and the epilogue are vector code already.
-
-    before: for p, k, t, o, i:  M[p, k, t, o] += V[p, t, i] * U[p, i, k, o]
-    after:  for p: for t/OW: acc[k][OW] : vector<B>
-              for i/B: for i (unrolled): acc[k][t] += splat(V[p, t, i]) * U[p, i, k]
+    """For one workgroup. The kernel is vector code already; what is left are its border and the zeros before depths.
 
     Args:
         knobs: the tile.
@@ -112,20 +112,10 @@ def winograd_conv(knobs: WinogradKnobs, extents: Mapping[str, int]) -> Transform
             raise ScheduleError(
                 f"{name}={at_a_time} does not divide the {extents[name]} {name} of tiles", where="winograd_conv"
             )
-    at_a_time = knobs.rows * knobs.columns
     script = TransformScript("winograd_conv")
-    script.comment("One point at a time, register tiles of tiles; the accumulator's init moves in.")
-    tiles = min(knobs.ow, at_a_time)
-    _, loops = script.fuse(script.match_role("root"), [1, 0, tiles if tiles < at_a_time else 0, 0, 0])
-    if at_a_time % tiles:
-        script.peel(loops[1])
-    script.cleanup()
     if extents["depths"] > 1:
-        script.comment("The sums start from zero before the loop over depths.")
+        script.comment("The zeros that the sums start from.")
         script.tile(script.match_role("init"), [1, 1, 0, 0])
-    if knobs.depth > knobs.block:
-        script.comment("The reduction, a channel block at a time.")
-        script.tile(script.match_role("root"), [0, 0, 0, 0, knobs.block])
     tile_borders(script)
-    finish(script, contract=True)
+    finish(script, contract=False)
     return script

@@ -21,6 +21,7 @@ from torch.nn import functional as F  # noqa: E402
 
 import dlas  # noqa: E402
 from dlas.compiler.targets import load_target  # noqa: E402
+from dlas.dialects import TransformScript  # noqa: E402
 from dlas.errors import ScheduleError  # noqa: E402
 from dlas.passes.conv import ConvShape  # noqa: E402
 from dlas.passes.plan import Refusal  # noqa: E402
@@ -430,6 +431,19 @@ def test_winograd(m: int, tolerance: float, agrees_with_float64, schedules_of) -
     assert {kernel.knobs["m"] for kernel in compilation.artifact.kernels if "m" in kernel.knobs} <= {2, m}
     edges = [kernel.kind for kernel in compilation.artifact.kernels if kernel.schedule != "winograd_conv"]
     assert edges == ["pack", "unpack"], "the halo of whole tiles is written by the producer"
+
+
+@pytest.mark.parametrize(("m", "staged", "groups", "ow"), [(2, 1, 2, 3), (4, 0, 1, 4), (4, 1, 2, 1)])
+def test_winograd_weights_prefetched(m: int, staged: int, groups: int, ow: int, agrees_with_float64) -> None:
+    """Tiles that the register tile does not divide, batch 2; the last lines ask for none behind the weights."""
+    torch.manual_seed(m + ow)
+    network = nn.Sequential(nn.Conv2d(128, 96, 3, padding=1, groups=groups), nn.ReLU())
+    knobs = {"schedule": "winograd_conv", "m": m, "staged": staged, "ow": ow, "prefetch": 1}
+    script = TransformScript("prefetched", "%module")
+    script.annotate(script.match_layer("0"), "dlas.knobs", knobs)
+    compilation = agrees_with_float64(network.eval(), [torch.randn(2, 128, 9, 13)], transform_script=script)
+    found = [kernel.knobs for kernel in compilation.artifact.kernels if kernel.schedule == "winograd_conv"]
+    assert [knobs["prefetch"] for knobs in found] == [1]
 
 
 @pytest.mark.parametrize(("per_group", "m", "tolerance"), [(4, 4, 2e-5), (8, 4, 2e-5), (8, 2, 2e-6)])

@@ -206,6 +206,11 @@ PREFETCH = "sparse_conv: prefetch={} does not fit with accumulators={}: it may b
         ("sparse_pointwise", {**CONV, "accumulators": 1, "prefetch": -1}, PREFETCH.format(-1, 1, "0 to ")),
         ("plain", CONV, "layer plain: sparse_conv: the weights are dense"),
         ("plain", {**WINOGRAD, "m": 3}, "winograd_conv: m=3 does not fit: it may be 2, 4"),
+        (
+            "plain",
+            {**WINOGRAD, "m": 2, "prefetch": 1},
+            "winograd_conv: prefetch=1 does not fit beside m=2: it may be 0",
+        ),
         ("plain", {**WINOGRAD, "m": 4, "rows": 99}, "winograd_conv: rows=99 does not fit beside m=4: it may be 1"),
         ("stem", {"schedule": "polyphase_conv", "m": 2}, "polyphase_conv: m=2 does not fit: it may be 4"),
         ("plain", {"schedule": "polyphase_conv"}, "polyphase_conv: 32 input channels in 1 groups fill a block"),

@@ -21,13 +21,14 @@
 // CHECK: scf.for %{{.*}} = %c0 to %c2 step %c1 {{.*}} -> (tensor<36x10x32xf32>)
 // CHECK-COUNT-6: vector.transfer_read {{.*}} tensor<2x6x22x8xf32>, vector<8xf32>
 // CHECK-COUNT-6: vector.transfer_write {{.*}} tensor<36x10x32xf32>
-// The product of each point: 2 x 5 accumulators, 8 channels at a time.
+// The product of each point: 2 x 5 accumulators, 4 channels at a time.
 // CHECK: scf.for %{{.*}} = %c0 to %c36 step %c1 {{.*}} -> (tensor<36x2x10x8xf32>)
-// CHECK: scf.for %{{.*}} = %c0 to %c10 step %c5
-// CHECK: scf.for %{{.*}} = %c0 to %c32 step %c8 {{.*}} -> (vector<2x5x8xf32>)
-// CHECK-COUNT-80: vector.fma %{{.*}} : vector<8xf32>
+// CHECK: scf.for %{{.*}} = %c0 to %c2 step %c1 {{.*}} -> (tensor<36x2x10x8xf32>)
+// CHECK: scf.for %{{.*}} = %c0 to %c8 step %c1 {{.*}} -> (vector<8xf32>, {{.*}}) {
+// CHECK-NOT: memref.prefetch
+// CHECK-COUNT-40: vector.fma %{{.*}} : vector<8xf32>
 // CHECK-NOT: vector.fma
-// CHECK: scf.yield %{{.*}} : vector<2x5x8xf32>
+// CHECK: scf.yield %{{.*}} : vector<8xf32>,
 // The output's transform along rows, then along the 18 columns that are there, with the epilogue.
 // CHECK: scf.for %{{.*}} = %c0 to %c5 step %c1 {{.*}} -> (tensor<6x20x8xf32>)
 // CHECK: scf.for %{{.*}} = %c0 to %c6 step %c1 {{.*}} -> (tensor<6x20x8xf32>)

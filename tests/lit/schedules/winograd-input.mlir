@@ -18,8 +18,8 @@
 // CHECK: iree_tensor_ext.dispatch.tensor.load {{.*}} sizes = [1, 1, 36, 16, 256], {{.*}} -> tensor<36x16x256xf32>
 // CHECK-NOT: vector.transfer_write {{.*}} tensor<36x16x256xf32>
 // CHECK: scf.for %{{.*}} = %c0 to %c36 step %c1
-// CHECK: scf.for %{{.*}} = %c0 to %c256 step %c8 {{.*}} -> (vector<2x4x8xf32>)
-// CHECK-COUNT-64: vector.fma %{{.*}} : vector<8xf32>
+// CHECK: scf.for %{{.*}} = %c0 to %c64 step %c1 {{.*}} -> (vector<8xf32>, {{.*}}) {
+// CHECK-COUNT-48: vector.fma %{{.*}} : vector<8xf32>
 func.func @main(%x: tensor<1x256x14x14xf32>) -> tensor<1x256x14x14xf32> {
   %zero = arith.constant 0.0 : f32
   %w = arith.constant dense<2.0> : tensor<256x256x3x3xf32>
