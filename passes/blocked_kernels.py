@@ -37,7 +37,7 @@ from dlas.passes.reshape import crop_columns, pad_columns
 from dlas.passes.separable_kernels import SeparableKernels
 from dlas.passes.sparse_kernels import SparseKernels
 from dlas.passes.sparse_linear_kernels import SparseLinearKernels
-from dlas.passes.strassen_kernels import StrassenKernels
+from dlas.passes.strassen_matmul_kernels import StrassenMatmulKernels
 from dlas.passes.winograd_kernels import WinogradKernels
 
 
@@ -46,7 +46,7 @@ class KernelEmitter(
     RepackKernels,
     ChannelsLastKernels,
     WinogradKernels,
-    StrassenKernels,
+    StrassenMatmulKernels,
     PolyphaseKernels,
     SeparableKernels,
     SparseKernels,

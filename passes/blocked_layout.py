@@ -632,6 +632,9 @@ class _Rewriter:
             new = self.emitter.sparse_matmul(site, packed, group.choice, layer, epilogue, results)
         elif group.choice.schedule == "sparse_matvec":
             new = self.emitter.sparse_matvec(site, group.choice, layer, epilogue, results)
+        elif group.choice.schedule == "strassen_matmul":
+            sums = self.forms.strassen_sums(site.data, group.choice, layer)
+            new = self.emitter.strassen_matmul(site, sums, group.choice, layer, epilogue, results)
         else:
             new = self.emitter.matmul(site, group.choice, layer, epilogue, results)
         self.replaced += zip((result.value for result in results), new, strict=True)

@@ -18,6 +18,7 @@ from dlas.passes.plan import Choice, Kernel
 from dlas.passes.planar import Phases, Planar, PlanarGeometry, PlanarSite
 from dlas.passes.reshape import Pads, reshape_collapse, reshape_expand
 from dlas.passes.sparse_linear_kernels import RowTiles
+from dlas.passes.strassen_matmul_kernels import RowPairs
 
 NO_PADS: Pads = (0, 0, 0, 0)
 
@@ -51,6 +52,7 @@ class LayoutForms:
         self.planar: dict[ir.Value, Planar] = {}
         self._phases: dict[tuple[ir.Value, Phases], ir.Value] = {}
         self._rows: dict[tuple[ir.Value, RowTiles], ir.Value] = {}  # matrices with their rows in lanes
+        self._sums: dict[tuple[ir.Value, RowPairs], ir.Value] = {}  # what Strassen's algorithm multiplies of matrices
         self._emitter = self.emitters[policy.block]  # of planes and rows
         self.geometry = PlanarGeometry(
             [
@@ -154,6 +156,16 @@ class LayoutForms:
             plain = self.policy.plain("rows", m, k)
             self._rows[value, tiles] = self._emitter.pack_rows(value, tiles, plain, "")
         return self._rows[value, tiles]
+
+    def strassen_sums(self, value: ir.Value, choice: Choice, layer: str) -> ir.Value:
+        """The sums of a matrix's quarters, for the products by Strassen's algorithm that read it."""
+        m, k = ir.ShapedType(value.type).shape
+        pairs = RowPairs(m, k, choice.knobs["rows"], choice.knobs["block"])
+        if (value, pairs) not in self._sums:
+            self._sums[value, pairs] = self._emitter.strassen_input(
+                value, pairs, self.policy.plain("sums", m, k), layer
+            )
+        return self._sums[value, pairs]
 
 
 def per_plane(value: ir.Value) -> ir.Value:

@@ -121,17 +121,17 @@ class Band:
 
 
 @dataclass(frozen=True)
-class _Left:
+class Left:
     """What the left operands of a pair of register tiles of pixels are read from.
 
     Attributes:
-        x: the input.
+        x: the input; None where all operands are in V.
         sums: V.
         last: the channel block without a partner, if there is one.
         places: in the input, (row, column) of the first pixel of each tile.
     """
 
-    x: ir.Value
+    x: ir.Value | None
     sums: ir.Value
     last: Sequence[ir.Value]
     places: Sequence[tuple[ir.Value, ir.Value]]
@@ -203,7 +203,7 @@ class StrassenNest(LaneTail):
             def step(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
                 *outs, kept = carried
                 write = partial(self._write, slices, number, places)
-                left = _Left(x, sums, last, sources)
+                left = Left(x, sums, last, sources)
                 return self._multiply(left, weights, number, kept, outs, write)
 
             *outs, kept = v.loop(self.tiles, [*outs, kept], step)
@@ -255,7 +255,7 @@ class StrassenNest(LaneTail):
 
     def _multiply(
         self,
-        left: _Left,
+        left: Left,
         weights: Sequence[ir.Value],
         number: ir.Value,
         kept: ir.Value,
@@ -273,6 +273,7 @@ class StrassenNest(LaneTail):
                     operand = partial(self._splat, left.sums, lambda j, lane: [slot, c, j, lane])
                 else:
                     pixel_half, channel_half = PLAIN[q]
+                    assert left.x is not None
                     (row, column), d0 = left.places[pixel_half], ir.AffineExpr.get_dim(0)
                     place = v.plus(c, channel_half * self.half), row
                     operand = partial(self._splat, left.x, lambda j, lane: [*place, v.affine(d0 + j, column), lane])

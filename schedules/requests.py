@@ -31,6 +31,7 @@ from dlas.schedules.sparse_conv import PREFETCHES, SPARSE_VARIANTS
 from dlas.schedules.sparse_cost import sparse_tiles, workgroup_channels
 from dlas.schedules.sparse_linear import dense_cycles, matmul_tile, matvec_tile
 from dlas.schedules.strassen_cost import strassen_tiles, takes_strassen
+from dlas.schedules.strassen_matmul import strassen_matmul_tiles
 
 if TYPE_CHECKING:
     from dlas.schedules.rules import Rules
@@ -64,6 +65,10 @@ def ask_conv(
         return Refusal(f"{request.schedule}: {unfit}")
 
 
+DENSE_MATMUL = ("matmul", "strassen_matmul")
+"""The schedules of linear layers that read all weights."""
+
+
 def ask_matmul(
     rules: Rules, m: int, n: int, k: int, request: KnobRequest, nonzeros: int, algorithm: str | None
 ) -> Found | Refusal:
@@ -73,7 +78,7 @@ def ask_matmul(
         return Refusal(f"schedule {request.schedule!r} is none of a linear layer: {', '.join(_MATMUL)}")
     try:
         _no_variant(request)
-        if request.schedule != "matmul" and algorithm not in ("any", "direct"):
+        if request.schedule not in DENSE_MATMUL and algorithm not in ("any", "direct"):
             raise _Unfit(f"the weights are {_typed(algorithm)}")
         return ask(rules, m, n, k, nonzeros, request.knobs)
     except _Unfit as unfit:
@@ -300,9 +305,7 @@ _CONV: dict[str, Callable[[Rules, ConvShape, Given], Found]] = {
 
 
 def _matmul(rules: Rules, m: int, n: int, k: int, nonzeros: int, given: Given) -> Found:
-    choice = rules.matmul(m, n, k)
-    if isinstance(choice, Refusal):
-        raise _Unfit(choice.reason)
+    choice = rules.plain_matmul(m, n, k)
     knobs, block = {**choice.knobs, **given}, rules.block
     most = block << max(0, math.ceil(math.log2(n / block)))
     sizes = [block << i for i in range(8) if block << i <= most]
@@ -314,6 +317,22 @@ def _matmul(rules: Rules, m: int, n: int, k: int, nonzeros: int, given: Given) -
     if vectors > rules.unit.registers - 2 if rows == 1 else not rules.unit.fits(vectors, rows):
         raise _Unfit(_no_room(rules.unit, vectors, rows))
     return replace(choice, knobs=knobs), dense_cycles(rules.unit, m, n, k, rules.model)
+
+
+def _strassen_matmul(rules: Rules, m: int, n: int, k: int, nonzeros: int, given: Given) -> Found:
+    lanes = rules.block
+    if k % (2 * lanes) or n <= lanes:
+        raise _Unfit(f"takes a multiple of {2 * lanes} inputs, and more than {lanes} outputs")
+    _check(given, "block", [lanes])
+    tiles = list(strassen_matmul_tiles(rules.unit, m, n, k, rules.cores, rules.model))
+    if not tiles:
+        raise _Unfit(f"no two register tiles fit {m} rows and the registers")
+    for name in ("t_o", "rows", "k_w"):
+        if name in given:
+            _check(given, name, sorted({getattr(tile, name) for tile in tiles}), _beside(given, name))
+            tiles = [tile for tile in tiles if getattr(tile, name) == given[name]]
+    best = min(tiles, key=lambda tile: (tile.cycles, tile.k_w))
+    return rules.strassen_matmul_choice(best, m, n, k), best.cycles
 
 
 def _sparse_matvec(rules: Rules, m: int, n: int, k: int, nonzeros: int, given: Given) -> Found:
@@ -346,6 +365,7 @@ def _sparse_matmul(rules: Rules, m: int, n: int, k: int, nonzeros: int, given: G
 
 _MATMUL: dict[str, Callable[[Rules, int, int, int, int, Given], Found]] = {
     "matmul": _matmul,
+    "strassen_matmul": _strassen_matmul,
     "sparse_matvec": _sparse_matvec,
     "sparse_matmul": _sparse_matmul,
 }

@@ -38,7 +38,7 @@ from dlas.schedules.plain import PlainKnobs, elementwise, lane_shuffle, pad, red
 from dlas.schedules.planar_conv import MAX_TAPS, PlanarConvKnobs, PlanarTile, planar_tile
 from dlas.schedules.polyphase_conv import PolyphaseInputKnobs, PolyphaseKnobs, polyphase_conv, polyphase_input
 from dlas.schedules.polyphase_cost import PolyphaseTile, polyphase_tile
-from dlas.schedules.requests import ask_conv, ask_matmul, ask_separable
+from dlas.schedules.requests import DENSE_MATMUL, ask_conv, ask_matmul, ask_separable
 from dlas.schedules.rows import RowKnobs, rows
 from dlas.schedules.separable_conv import SeparableConvKnobs, separable_conv
 from dlas.schedules.separable_cost import (
@@ -65,6 +65,13 @@ from dlas.schedules.sparse_pixel_conv import SparsePixelConvKnobs
 from dlas.schedules.sparsifier import SparsifierKnobs, choose_sparsifier
 from dlas.schedules.strassen_conv import StrassenKnobs, strassen_conv
 from dlas.schedules.strassen_cost import StrassenTile, strassen_tile, takes_strassen
+from dlas.schedules.strassen_matmul import (
+    StrassenMatmulKnobs,
+    StrassenMatmulTile,
+    plain_cycles,
+    strassen_matmul,
+    strassen_matmul_tiles,
+)
 from dlas.schedules.w_lanes import WLanesKnobs, w_lanes
 from dlas.schedules.winograd_conv import (
     WinogradKnobs,
@@ -216,6 +223,12 @@ SCHEDULES: dict[str, Schedule] = {
     "matmul": Schedule(
         MatmulKnobs, lambda knobs, extents: [matmul(knobs, extents)], "linear layers: matrix products by packed weights"
     ),
+    "strassen_matmul": Schedule(
+        StrassenMatmulKnobs,
+        lambda knobs, extents: [strassen_matmul(knobs, extents)],
+        "linear layers by Strassen's algorithm: 7/8 of the multiply-adds",
+    ),
+    "strassen_input": Schedule(PlainKnobs, lambda knobs, extents: [], "sums of inputs of strassen_matmul, row by row"),
     "attention": Schedule(
         AttentionKnobs,
         lambda knobs, extents: [attention(knobs, extents)],
@@ -413,7 +426,7 @@ class Rules:
         found = unknown or ask_matmul(self, m, n, k, request, nonzeros, algorithm)
         if isinstance(found, Refusal):
             return found
-        problem = f"matmul {m}x{k}x{n}" + ("" if request.schedule == "matmul" else f" nonzeros={nonzeros}")
+        problem = f"matmul {m}x{k}x{n}" + ("" if request.schedule in DENSE_MATMUL else f" nonzeros={nonzeros}")
         choice = replace(_asked(found[0]), problem=problem)
         measured = self.measured.get(choice)
         return Implementation((), NCHW, found[1] + costs.DISPATCH if measured is None else measured, choice)
@@ -638,6 +651,29 @@ class Rules:
 
     def matmul(self, m: int, n: int, k: int) -> Choice | Refusal:
         """The schedule of ``[m, k] x [k, n]``."""
+        products = self._strassen_matmul(m, n, k)
+        return self.plain_matmul(m, n, k) if products is None else products[0]
+
+    def _strassen_matmul(self, m: int, n: int, k: int) -> tuple[Choice, float] | None:
+        """By Strassen's algorithm, where it is estimated to be faster."""
+        if not self.strassen:
+            return None
+        tiles = strassen_matmul_tiles(self.unit, m, n, k, self.cores, self.model)
+        tile = min(tiles, key=lambda tile: (tile.cycles, tile.k_w), default=None)
+        if tile is None or tile.cycles >= plain_cycles(self.unit, m, n, k):
+            return None
+        return self.strassen_matmul_choice(tile, m, n, k), tile.cycles
+
+    def strassen_matmul_choice(self, tile: StrassenMatmulTile, m: int, n: int, k: int) -> Choice:
+        """``strassen_matmul`` with this tile."""
+        knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
+        share = tile.cycles / plain_cycles(self.unit, m, n, k)
+        accumulators = f"{tile.rows}x{tile.t_o // self.block} accumulators of {self.block} lanes"
+        reason = f"7 products of halves, {accumulators}: estimated at {share:.0%} of matmul's time"
+        return Choice("strassen_matmul", {**knobs, "block": self.block}, reason)
+
+    def plain_matmul(self, m: int, n: int, k: int) -> Choice:
+        """``matmul``: all multiply-adds."""
         blocks = -(-n // self.block)
         if m == 1:
             # One row: an accumulator per vector of columns, as many as hide the latency of an FMA.
@@ -657,11 +693,9 @@ class Rules:
         share = nonzeros / (n * k)
         if share > _SPARSE_SHARE:
             return Refusal(f"{share:.0%} of the weights are not zero")
-        dense = self.matmul(m, n, k)
-        if isinstance(dense, Refusal):
-            return dense
         problem = f"matmul {m}x{k}x{n}"
-        cycles = dense_cycles(self.unit, m, n, k, self.model)
+        products = self._strassen_matmul(m, n, k)
+        dense, cycles = products or (self.plain_matmul(m, n, k), dense_cycles(self.unit, m, n, k, self.model))
         ways = [(replace(dense, problem=problem), cycles)]
         tiles = {"sparse_matvec": matvec_tile, "sparse_matmul": matmul_tile}
         for name, make in tiles.items():
@@ -728,6 +762,8 @@ class Rules:
         if kind == "rows":
             reason = f"{self.block}x{self.block} transposes in registers"
             return Choice("pack_rows", {"ow": self.block, "block": self.block}, reason)
+        if kind == "sums":
+            return Choice("strassen_input", {"ow": self.block, "block": self.block}, "made once, for all workgroups")
         if kind in ("planar", "unplanar", "phases", "planes"):
             return Choice("row_copy", {"ow": self.block, "block": self.block}, "whole vectors of a row")
         if kind == "repack":

@@ -33,21 +33,6 @@ _EACH = 4  # workgroups per core
 # accumulators of a tile take, too (measured on the same core, with code for AVX2).
 _AS_PACKED_IN_HALVES, _AS_PACKED = 1.06, 1.15
 
-# Bytes per cycle of weights from level 2, level 3 and memory, the share of level 2 that they may take, and how much of
-# the shorter is left beside the longer where they are read first.
-_FROM_L2, _FROM_L3, _FROM_MEMORY, _L2_SHARE, _BESIDE = 32.0, 13.0, 6.0, 0.7, 0.5
-
-_LEAST_PIXELS = 4  # that use a vector of weights
-_MOST_PIXELS = 8
-
-# A model whose products are computed so has more weights: 7/4 of those of such layers.
-_LARGER = 1.4
-
-_EACH = 4  # workgroups per core
-
-# Estimates of packed_conv are so much above its measured times where the accumulators are many.
-_AS_PACKED = 1.06
-
 
 @dataclass(frozen=True)
 class StrassenTile:
@@ -100,21 +85,49 @@ def strassen_cycles(
     """
     half, odd = divmod(-(-shape.c_in // unit.lanes), 2)
     copied = _copied(shape, pixels)
-    store = 2 if unit.in_halves else 1  # cycles
+    store = _store_cycles(unit)
+    products = unit.lanes * (PRODUCTS * half + 4 * odd) * product_cycles(unit, vectors, pixels)
+    again = _SUMS_AGAIN if 4 * unit.lanes * copied * half * pixels > 512 * unit.l1_kb else 0.0
+    sums = half * pixels * (_SUMS + copied * store + again)
+    kept = kept_cycles(unit, vectors, pixels)
+    pair = (sums + tiles * (products + kept)) * as_packed(unit)
+    weights = PRODUCTS * shape.c_in * 2 * vectors * tiles * unit.lanes
+    return _MARGIN * weight_cycles(unit, weights, pair, pairs, model)
+
+
+def product_cycles(unit: VectorUnit, vectors: int, pixels: int) -> float:
+    """Of one step of the reduction of a product."""
     cycles = unit.cycles(vectors, pixels)
     if vectors == 1 and unit.in_halves:  # FMAs of AVX-512 broadcast an element themselves
         cycles = max(pixels / unit.fma_units, unit.fma_latency)
-    step = cycles / (unit.cycles(2, 4) * unit.fma_units / 8)
-    products = unit.lanes * (PRODUCTS * half + 4 * odd) * max(step, vectors * pixels / unit.fma_units)
-    again = _SUMS_AGAIN if 4 * unit.lanes * copied * half * pixels > 512 * unit.l1_kb else 0.0
-    sums = half * pixels * (_SUMS + copied * store + again)
-    kept = vectors * pixels * _KEPT_STORED * store
-    pair = (sums + tiles * (products + kept)) * (_AS_PACKED_IN_HALVES if unit.in_halves else _AS_PACKED)
-    weights = PRODUCTS * shape.c_in * 2 * vectors * tiles * unit.lanes
+    return max(cycles / (unit.cycles(2, 4) * unit.fma_units / 8), vectors * pixels / unit.fma_units)
+
+
+def as_packed(unit: VectorUnit) -> float:
+    """By how much to raise cycles that are compared with estimates of products by sums."""
+    return _AS_PACKED_IN_HALVES if unit.in_halves else _AS_PACKED
+
+
+def kept_cycles(unit: VectorUnit, vectors: int, pixels: int) -> float:
+    """Of the sums of products, for a register tile."""
+    return vectors * pixels * _KEPT_STORED * _store_cycles(unit)
+
+
+def weight_cycles(unit: VectorUnit, weights: int, pair: float, pairs: int, model: float) -> float:
+    """Of a workgroup that works so many times for ``pair`` cycles on so many bytes of weights."""
     read = weights / (_FROM_L3 if unit.keeps(model * _LARGER) else _FROM_MEMORY)
     again = weights / (_FROM_L2 if weights <= 1024 * unit.l2_kb * _L2_SHARE else _FROM_L3)
     first = max(pair, read) + _BESIDE * min(pair, read)
-    return _MARGIN * (first + (pairs - 1) * max(pair, again))
+    return first + (pairs - 1) * max(pair, again)
+
+
+def enough_workgroups(workgroups: int, most: int, cores: int) -> bool:
+    """Whether all cores have some, if there can be as many."""
+    return cores == 1 or workgroups >= min(_EACH * cores, most)
+
+
+def _store_cycles(unit: VectorUnit) -> int:
+    return 2 if unit.in_halves else 1
 
 
 def strassen_tiles(
@@ -131,8 +144,7 @@ def strassen_tiles(
         pairs = bands * -(-rows * shape.out_w // (2 * pixels))
         whole = k_blocks // (2 * vectors)
         for workgroups in (n for n in range(1, whole + 1) if whole % n == 0):
-            # All cores are to have some, if there can be as many.
-            if workgroups * bands < min(_EACH * cores, whole * bands) and cores > 1:
+            if not enough_workgroups(workgroups * bands, whole * bands, cores):
                 continue
             tiles = whole // workgroups
             cycles = workgroups * strassen_cycles(unit, shape, tiles, vectors, pixels, pairs, model)

@@ -181,6 +181,9 @@ def test_rule_for_matrix_products(m: int, n: int, k: int) -> None:
         ("packed_conv", {"t_o": 8, "ow": 1, "block": 8, "order": "cy"}, "order='cy' does not name c, y and x once"),
         ("matmul", {"t_o": 24, "rows": 1, "depth": 8}, "matmul: t_o=24 is not a power of two"),
         ("matmul", {"t_o": 8, "rows": 0, "depth": 8}, "matmul: rows=0, depth=8: not positive"),
+        ("strassen_matmul", {"rows": 4, "t_o": 12, "k_w": 24, "block": 8}, "t_o=12 is not a multiple of block=8"),
+        ("strassen_matmul", {"rows": 4, "t_o": 8, "k_w": 24, "block": 8}, "k_w=24 is not a multiple of 2 * t_o=16"),
+        ("strassen_matmul", {"rows": 0, "t_o": 8, "k_w": 16, "block": 8}, "strassen_matmul: rows=0: not positive"),
     ],
 )
 def test_wrong_knobs(schedule: str, knobs: dict[str, Any], message: str) -> None:
