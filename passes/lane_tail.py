@@ -10,6 +10,9 @@ from dlas.passes import dispatch as d
 from dlas.passes import vectors as v
 from dlas.passes.kernel_frame import IDENTITY, Epilogue, KernelFrame, ResultSpec, Slices, dims
 
+UNROLL = 4
+"""Channels of a step of multiply-adds by splats: of more, LLVM loads more than registers can hold."""
+
 
 class LaneTail:
     """What loop nests over tiles of one channel block share.

@@ -5,12 +5,12 @@ side by side, and of twice M pixels one behind the other. Sums of inputs are mad
 workgroup; sums of products stay in the accumulators, or on the stack in level 1.
 
     for 2 M pixels (of whole rows, one row behind the other):
-      for j < M: for c < C/2B:  V[7, c, j, :] = sums of x[c, j], x[C/2B + c, j], x[c, M + j], x[C/2B + c, M + j]
+      for j < M: for c < C/2B:  V[q, c, j, :] = sums of x[c, j], x[C/2B + c, j], x[c, M + j], x[C/2B + c, M + j]
       for 2 T_O channels:
         acc[T_O/B][M] : vector<B> = 0
-        for q < 4:  for c: for i:  acc[k][j] += splat(V[q, c, j, i]) * wt[q, c, i, k];   Q[q] = acc
-        ... and so the other three products
-        for j: out[channels, pixels j and M + j] = epilogue(Q)
+        for q < 3:  for c: for i:  acc[k][j] += splat(V[q, c, j, i]) * wt[q, c, i, k];   Q[q] = acc
+        one product more:          out[its quadrant] = epilogue(acc)
+        ... and so the other three products, from zero or what Q keeps, and quadrants
 """
 
 from __future__ import annotations
@@ -28,16 +28,13 @@ from dlas.passes import vectors as v
 from dlas.passes.constants import make_constant
 from dlas.passes.conv import ConvShape
 from dlas.passes.kernel_frame import Blocked, Epilogue, KernelFrame, LoopNest, ResultSpec, Slices, Tile, constant, dims
-from dlas.passes.lane_tail import LaneTail
+from dlas.passes.lane_tail import UNROLL, LaneTail
 from dlas.passes.packing import pack_strassen_weights
 from dlas.passes.plan import Choice
 from dlas.passes.strassen import FIRST, PLAIN, PRODUCTS, SECOND, THIRD, input_sums
 
 Sums = list[list[ir.Value]]
 """Accumulators, by channel block and pixel."""
-
-UNROLL = 4
-"""Channels of a step: of more, LLVM loads more than registers can hold."""
 
 
 class StrassenKernels(KernelFrame):

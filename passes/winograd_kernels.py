@@ -45,10 +45,10 @@ from dlas.passes.kernel_frame import (
     dims,
     tensor_bytes,
 )
+from dlas.passes.lane_tail import UNROLL
 from dlas.passes.packing import pack_winograd_lanes, pack_winograd_weights
 from dlas.passes.plan import Choice
 from dlas.passes.planar import LINE
-from dlas.passes.strassen_kernels import UNROLL
 from dlas.passes.winograd import prefetch_distance, side_by_side, spread_tiles
 from dlas.passes.winograd_tiles import LaneNest, Tiles
 

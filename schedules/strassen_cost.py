@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from dlas.passes.conv import ConvShape
 from dlas.passes.strassen import PLAIN, PRODUCTS
@@ -151,6 +152,7 @@ def strassen_tiles(
             yield StrassenTile(pixels, vectors * lanes, 2 * vectors * tiles * lanes, rows, cycles)
 
 
+@cache
 def strassen_tile(unit: VectorUnit, shape: ConvShape, cores: int = 1, model: float = math.inf) -> StrassenTile | None:
     """The fastest one, if there is any."""
     return min(
