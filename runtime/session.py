@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from dlas.errors import ArtifactError, DlasError
 from dlas.runtime import profile as profiling
 from dlas.runtime.artifact import ALIGNMENT, Artifact, TensorSpec, aligned_memory, check_vmfb, is_aligned
 from dlas.runtime.benchmark import BenchmarkReport, measure
-from dlas.runtime.devices import INLINE, Device, check_device, instance, open_device
+from dlas.runtime.devices import INLINE, TASK, Device, check_device, instance, open_device
 from dlas.runtime.tensors import ELEMENT_TYPES, check_inputs, first_line, is_torch_tensor, to_torch
+from dlas.runtime.waiting import Waiting
 from dlas.runtime.work import threads_pay_off
 
 _COPY_BELOW = 128 * 1024
@@ -131,7 +133,7 @@ class Session:
     def _invoke(self, arguments: rt.VmVariantList) -> rt.VmVariantList:
         results = rt.VmVariantList(len(self._output_dtypes))
         try:
-            with self._lock:
+            with self._lock, Waiting() if self.device.name == TASK else nullcontext():
                 self._context.invoke(self._function, arguments, results)
         except (RuntimeError, ValueError) as error:
             raise DlasError(

@@ -321,6 +321,27 @@ def test_more_threads_than_cpus_is_granted_with_a_warning() -> None:
     assert session.device.threads == cpus + 1
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="the policy is Linux's")
+@pytest.mark.parametrize(("device", "threads", "expected"), [("local-task", 2, "BATCH"), ("local-sync", 1, "OTHER")])
+def test_the_caller_waits_for_workers_without_preempting_them(
+    device: str, threads: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = load(doubled((4,)), device, threads)
+    call = session.bind(np.ones(4, "f"))
+    seen: list[int] = []
+
+    class Context:
+        def invoke(self, *arguments: object) -> None:
+            seen.append(os.sched_getscheduler(0))
+            real.invoke(*arguments)
+
+    real = session._context
+    monkeypatch.setattr(session, "_context", Context())
+    np.testing.assert_array_equal(call.outputs()[0], 2)
+    assert seen == [getattr(os, f"SCHED_{expected}")]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 def test_one_thread_and_small_models_run_on_the_calling_thread() -> None:
     small = KernelRecord("d", "", "conv", "packed_conv", {}, "", 1000, 1000, calls=1, workgroups=4, cycles=50_000)
     large = replace(small, cycles=5_000_000)
