@@ -6,7 +6,7 @@ import numpy as np
 
 from dlas.passes.conv import ConvShape
 from dlas.passes.strassen import weight_sums
-from dlas.passes.winograd import transform_weights
+from dlas.passes.winograd import divide_weights, transform_weights
 
 
 def merge_groups(shape: ConvShape, weights: np.ndarray, merge: int) -> np.ndarray:
@@ -71,6 +71,27 @@ def pack_winograd_weights(
     points = transform_weights(dense, m).astype(np.float32)
     split = points.reshape(groups, -1, k_w // t_o, t_o // block, block, dense.shape[2] // depth, depth, (m + 2) ** 2)
     packed = split.transpose(0, 1, 2, 5, 7, 6, 3, 4)
+    return np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])
+
+
+def pack_winograd_taps(
+    shape: ConvShape, weights: np.ndarray, merge: int, block: int, m: int, depth: int, t_o: int, k_w: int
+) -> np.ndarray:
+    """Weights ``[K, C_PG, 3, 3]``, which the kernel transforms, in the order of reading.
+
+    Args:
+        merge, block, m, depth, t_o, k_w: as for :func:`pack_winograd_weights`.
+
+    Returns:
+        ``[g * K_PG/k_w, k_w/t_o, C_PG/depth, depth, 9, t_o/block, block]``, by
+        :func:`dlas.passes.winograd.divide_weights`.
+    """
+    dense = merge_groups(shape, weights, merge)
+    groups, k_pg, c_pg = dense.shape[:3]
+    dense = np.pad(dense, ((0, 0), (0, -k_pg % k_w), (0, -c_pg % depth), (0, 0), (0, 0)))
+    taps = divide_weights(dense, m).astype(np.float32)
+    split = taps.reshape(groups, -1, k_w // t_o, t_o // block, block, dense.shape[2] // depth, depth, 9)
+    packed = split.transpose(0, 1, 2, 5, 6, 7, 3, 4)
     return np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])
 
 

@@ -7,7 +7,7 @@ Source: Lavin, Gray: Fast Algorithms for Convolutional Neural Networks, CVPR 201
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -47,6 +47,12 @@ _G = {
 }
 
 
+# G without its factors, a row each, and those factors for weights that are divided by _SHARED in both directions: the
+# output's transform, which makes up for them, then takes no more operations than without.
+_SHARED = {2: 2.0, 4: -6.0}
+_FACTORS = {2: (2.0, 1.0, 1.0, 2.0), 4: (-1.5, 1.0, 1.0, -0.25, -0.25, -6.0)}
+
+
 def transform_weights(weights: np.ndarray, m: int) -> np.ndarray:
     """``G g G^T`` in float64: ``[..., 3, 3]`` to ``[..., m + 2, m + 2]``."""
     g = _G[m]
@@ -69,8 +75,54 @@ def input_1d(m: int, d: Sequence[V], a: Arithmetic[V]) -> list[V]:
     ]
 
 
-def output_1d(m: int, v: Sequence[V], a: Arithmetic[V]) -> list[V]:
-    """``A^T v``: m + 2 values to m outputs, in 4 (m = 2) or 10 (m = 4) operations."""
+def divide_weights(weights: np.ndarray, m: int) -> np.ndarray:
+    """Weights ``[..., 3, 3]`` for :func:`filter_row`, in float64."""
+    return weights.astype(np.float64) / _SHARED[m] ** 2
+
+
+def filter_row(m: int, row: int, g: Sequence[V], a: Arithmetic[V]) -> V:
+    """An element of ``G g`` but for its factor, which :func:`output_1d` makes up for (``scaled``).
+
+    Of :func:`divide_weights`, in at most 3 operations.
+    """
+    if row in (0, m + 1):
+        return g[0] if row == 0 else g[2]
+    sum_ = a.add if row % 2 else a.sub
+    if row > 2:
+        return sum_(a.fma(4, g[2], g[0]), a.add(g[1], g[1]))
+    return sum_(a.add(g[0], g[2]), g[1])
+
+
+def filter_1d(m: int, g: Sequence[V], a: Arithmetic[V]) -> Iterator[V]:
+    """All m + 2 elements of :func:`filter_row`, in 3 (m = 2) or 7 (m = 4) operations, each when it is asked for."""
+    yield g[0]
+    even = a.add(g[0], g[2])
+    yield a.add(even, g[1])
+    yield a.sub(even, g[1])
+    if m == 4:
+        far, near = a.fma(4, g[2], g[0]), a.add(g[1], g[1])
+        yield a.add(far, near)
+        yield a.sub(far, near)
+    yield g[2]
+
+
+def output_1d(m: int, v: Sequence[V], a: Arithmetic[V], *, scaled: bool = False) -> list[V]:
+    """``A^T v``: m + 2 values to m outputs, in 4 (m = 2) or 10 (m = 4) operations.
+
+    ``scaled``: the values are of weights by :func:`filter_row`.
+    """
+    if scaled:
+        factors = _FACTORS[m]
+        sum1, difference1 = a.add(v[1], v[2]), a.sub(v[1], v[2])
+        if m == 2:
+            return [a.fma(factors[0], v[0], sum1), a.fma(-factors[3], v[3], difference1)]
+        sum2, difference2 = a.add(v[3], v[4]), a.sub(v[3], v[4])
+        return [
+            a.fma(factors[0], v[0], a.fma(factors[3], sum2, sum1)),
+            a.fma(2 * factors[3], difference2, difference1),
+            a.fma(4 * factors[3], sum2, sum1),
+            a.fma(factors[5], v[5], a.fma(8 * factors[3], difference2, difference1)),
+        ]
     if m == 2:
         return [a.add(v[0], a.add(v[1], v[2])), a.sub(a.sub(v[1], v[2]), v[3])]
     sum1, difference1 = a.add(v[1], v[2]), a.sub(v[1], v[2])

@@ -24,7 +24,11 @@ class Tiles(LaneTail):
 
     A transform of two dimensions is two loops over one, with a row of tiles in a tensor of lines between them: unrolled
     into one, its values would not fit the registers, and neighbours share the columns that their inputs overlap in.
+
+    ``scaled``: the weights lack the factors of the filter transform, which the output's transform makes up for.
     """
+
+    scaled = False
 
     frame: KernelFrame
     shape: ConvShape
@@ -117,7 +121,7 @@ class Tiles(LaneTail):
     def output_row(self, products: Sequence[ir.Value], lines: ir.Value, a: ir.Value, tile: ir.Value) -> ir.Value:
         """Row ``a`` of ``M A`` of a tile."""
         d0, index = ir.AffineExpr.get_dim(0), v.Indices()
-        for q, value in enumerate(output_1d(self.m, products, v.VectorArithmetic(self.vector))):
+        for q, value in enumerate(output_1d(self.m, products, v.VectorArithmetic(self.vector), scaled=self.scaled)):
             lines = v.write(value, lines, [a, v.affine(d0 * self.m + q, tile), 0], index)
         return lines
 
@@ -136,7 +140,7 @@ class Tiles(LaneTail):
         def body(z: ir.Value, outs: list[ir.Value]) -> list[ir.Value]:
             index, column = v.Indices(), v.affine(d0 + d1, left, z)
             values = [self.read(lines, [a, z, 0], index) for a in range(self.alpha)]
-            outputs = output_1d(self.m, values, v.VectorArithmetic(self.vector))
+            outputs = output_1d(self.m, values, v.VectorArithmetic(self.vector), scaled=self.scaled)
             return self.write_column(outputs[: extent[0]], slices, outs, (block, top, column), index)
 
         return v.loop(extent[1], outs, body)

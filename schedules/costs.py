@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from dlas.passes.conv import ConvShape
 from dlas.passes.layout_assignment import NCHW, PLANAR, block_of
-from dlas.schedules.knobs import VectorUnit, lane_tile, lane_tile_operations
+from dlas.schedules.knobs import VectorUnit, lane_tile
 from dlas.schedules.knobs import packed_cycles as best_packed_cycles
+from dlas.schedules.winograd_cost import lane_tile_operations
 
 DISPATCH = 5000.0
 """Cycles that a kernel costs beyond its work: 1.5 us."""

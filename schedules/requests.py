@@ -17,7 +17,7 @@ from dlas.passes.plan import Choice, Refusal
 from dlas.passes.sparse_linear import LARGEST_CHUNK
 from dlas.passes.winograd import SIZES
 from dlas.schedules import costs
-from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, winograd_tiles
+from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit
 from dlas.schedules.planar_conv import MAX_TAPS, planar_tiles
 from dlas.schedules.polyphase_cost import polyphase_tiles
 from dlas.schedules.separable_cost import (
@@ -32,6 +32,7 @@ from dlas.schedules.sparse_cost import sparse_tiles, workgroup_channels
 from dlas.schedules.sparse_linear import dense_cycles, matmul_tile, matvec_tile
 from dlas.schedules.strassen_cost import strassen_tiles, takes_strassen
 from dlas.schedules.strassen_matmul import strassen_matmul_tiles
+from dlas.schedules.winograd_cost import online_room, winograd_tiles
 
 if TYPE_CHECKING:
     from dlas.schedules.rules import Rules
@@ -188,7 +189,7 @@ def _winograd_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     _check(given, "block", rules.blocks)
     _check(given, "merge", [1])
     tiles = [tile for tile in winograd_tiles(rules.unit, shape, 1, rules.model) if tile.m <= rules.winograd]
-    for name in ("m", "rows", "columns", "depth", "t_o", "k_w", "staged", "prefetch"):
+    for name in ("m", "rows", "columns", "depth", "t_o", "k_w", "staged", "prefetch", "online"):
         if name in given:
             _check(given, name, sorted({getattr(tile, name) for tile in tiles}), _beside(given, name))
             tiles = [tile for tile in tiles if getattr(tile, name) == given[name]]
@@ -197,6 +198,8 @@ def _winograd_conv(rules: Rules, shape: ConvShape, given: Given) -> Found:
     best = min(tiles, key=lambda tile: tile.cycles)
     vectors = best.t_o // rules.block
     most = max(ow for ow in range(1, best.rows * best.columns + 1) if ow == 1 or rules.unit.fits(vectors, ow))
+    if best.online:
+        most = min(best.rows * best.columns, online_room(rules.unit, best.m))
     _check(given, "ow", range(1, most + 1))
     tile = replace(best, ow=given.get("ow", best.ow))
     return rules.winograd_choice(shape, tile, 1), shape.batch * tile.cycles

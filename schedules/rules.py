@@ -23,12 +23,9 @@ from dlas.schedules.attention import AttentionKnobs, ProductKnobs, attention, ba
 from dlas.schedules.grid import kernel_cycles, plan_grid
 from dlas.schedules.knobs import (
     VectorUnit,
-    WinogradTile,
     lane_tile,
     packed_cycles,
     register_tile,
-    winograd_lane_tile,
-    winograd_tile,
 )
 from dlas.schedules.lane_conv import LaneConvKnobs, lane_conv, lane_conv_finish
 from dlas.schedules.matmul import MatmulKnobs, matmul
@@ -80,6 +77,7 @@ from dlas.schedules.winograd_conv import (
     winograd_input,
     winograd_lane_conv,
 )
+from dlas.schedules.winograd_cost import WinogradTile, winograd_lane_tile, winograd_tile
 
 # As many groups may be merged into an ordinary convolution: IREE's own code is 8 and more times slower.
 _MERGE_ALL = 8
@@ -575,6 +573,8 @@ class Rules:
         knobs = {name: value for name, value in asdict(tile).items() if name != "cycles"}
         share = tile.cycles / packed_cycles(self.unit, shape, merge, self.model)
         accumulators = f"{tile.t_o // self.block}x{tile.ow} accumulators of {self.block} lanes"
+        if tile.online:
+            accumulators = f"{tile.m + 2}x{tile.ow} accumulators of {self.block} lanes, filter transform online"
         reason = f"F({tile.m}x{tile.m}, 3x3), {accumulators}: estimated at {share:.0%} of packed_conv's time"
         return Choice("winograd_conv", {**knobs, "block": self.block, "merge": merge}, reason)
 

@@ -26,6 +26,8 @@ class WinogradKnobs:
         merge: groups merged block-diagonally so that their channels fill blocks.
         staged: 1: the input is transformed by a kernel of its own, all channels of it; 0: by each workgroup.
         prefetch: 1: weights are prefetched to level 2 some time before they are read, 0: they are not.
+        online: 1: weights stay 3x3 taps in memory, and the kernel transforms them; 0: they are transformed at compile
+            time.
     """
 
     m: int
@@ -39,6 +41,7 @@ class WinogradKnobs:
     merge: int = 1
     staged: int = 0
     prefetch: int = 0
+    online: int = 0
 
     def __post_init__(self) -> None:
         where = "winograd_conv"
@@ -50,8 +53,11 @@ class WinogradKnobs:
             raise ScheduleError(f"k_w={self.k_w} is not a multiple of t_o={self.t_o}", where=where)
         if self.depth < 1 or self.depth % self.block:
             raise ScheduleError(f"depth={self.depth} is not a multiple of block={self.block}", where=where)
-        if self.prefetch not in (0, 1):
-            raise ScheduleError(f"prefetch={self.prefetch} is neither 0 nor 1", where=where)
+        for name in ("prefetch", "online"):
+            if getattr(self, name) not in (0, 1):
+                raise ScheduleError(f"{name}={getattr(self, name)} is neither 0 nor 1", where=where)
+        if self.online and self.t_o != self.block:
+            raise ScheduleError(f"t_o={self.t_o}: online takes t_o={self.block}, one block", where=where)
         if min(self.ow, self.rows, self.columns) < 1:
             sizes = f"ow={self.ow}, rows={self.rows}, columns={self.columns}"
             raise ScheduleError(f"{sizes}: not positive", where=where)

@@ -191,6 +191,29 @@ def test_strassens_products_stay_in_registers(target: str, tmp_path: Path) -> No
     assert sum(len(re.findall(store, loop)) for loop in loops) <= 1
 
 
+@pytest.mark.parametrize(("target", "ow"), [("x86_64-v4", 4), ("aarch64", 2)])
+def test_a_filter_transformed_online_stays_in_registers(target: str, ow: int, tmp_path: Path) -> None:
+    """A loop for each of the 6 rows of points: accumulators, and weights made of taps, are not in memory."""
+    torch.manual_seed(0)
+    script = TransformScript("__transform_main", "%module")
+    knobs = {"schedule": "winograd_conv", "m": 4, "rows": 2, "columns": 2, "online": 1, "staged": 1}
+    script.annotate(script.match_ops("linalg.conv_2d_nchw_fchw"), "dlas.knobs", knobs)
+    flags = (f"--iree-hal-dump-executable-intermediates-to={tmp_path}",)
+    options = dlas.Options(iree_flags=flags, transform_script=script)
+    layer = nn.Sequential(nn.Conv2d(96, 96, 3, padding=1), nn.ReLU())
+    artifact = dlas.compile(layer.eval(), (torch.randn(1, 96, 8, 8),), target=target, options=options)
+    (record,) = (record for record in artifact.kernels if record.schedule == "winograd_conv")
+    assert record.knobs["ow"] == ow
+    code, machine = functions(tmp_path)[record.name], MACHINES[target]
+    inner = [
+        re.split(r"^\s+(?:j|b\.)\w+\s", block, flags=re.M)[0] for block in re.split(r"^\.?L\w+:", code, flags=re.M)
+    ]
+    inner = [loop for loop in inner if len(re.findall(machine.vector_fma, loop)) >= 2 * 6 * ow]
+    assert len(inner) == 6 and not re.search(machine.scalar_fma, code)
+    store = r"\bst[pr]\s+q" if target == "aarch64" else r"vmov[ua]ps\s+%zmm\d+, [-\w]*\("
+    assert not any(re.search(store, loop) for loop in inner)
+
+
 @pytest.mark.parametrize(("target", "register"), [("x86_64-v3", "ymm"), ("x86_64-v4", "zmm")])
 def test_sparse_variants_multiply_from_memory(
     target: str, register: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

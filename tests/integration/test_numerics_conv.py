@@ -446,6 +446,43 @@ def test_winograd_weights_prefetched(m: int, staged: int, groups: int, ow: int, 
     assert [knobs["prefetch"] for knobs in found] == [1]
 
 
+@pytest.mark.parametrize(
+    ("m", "channels", "size", "knobs"),
+    [
+        (4, (96, 64, 1), (9, 13), {"staged": 1, "prefetch": 1}),  # in parts of the channels, which are reloaded
+        (4, (96, 128, 2), (7, 8), {"staged": 0, "prefetch": 0, "ow": 1}),
+        (2, (64, 80, 1), (5, 11), {"staged": 1, "prefetch": 1, "ow": 1}),  # register tiles that leave some
+        (2, (20, 28, 1), (14, 6), {"prefetch": 1}),  # channels that fill no block
+        (4, (512, 32, 1), (4, 5), {"staged": 1, "prefetch": 0}),
+    ],
+)
+def test_winograd_with_the_filter_transform_online(
+    m: int, channels: tuple[int, int, int], size: tuple[int, int], knobs: dict[str, int], agrees_with_float64
+) -> None:
+    """Tiles over both edges, batch 2, an epilogue with a residual."""
+    c_in, c_out, groups = channels
+    torch.manual_seed(c_in + m)
+
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(c_in, c_out, 3, padding=1, groups=groups)
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return nn.functional.relu(self.conv(x) + y)
+
+    script = TransformScript("online", "%module")
+    asked = {"schedule": "winograd_conv", "m": m, "online": 1, **knobs}
+    script.annotate(script.match_layer("conv"), "dlas.knobs", asked)
+    inputs = [torch.randn(2, c_in, *size), torch.randn(2, c_out, *size)]
+    compilation = agrees_with_float64(
+        Network().eval(), inputs, tolerance={2: 2e-6, 4: 2e-5}[m], transform_script=script
+    )
+    (found,) = [kernel for kernel in compilation.artifact.kernels if kernel.schedule == "winograd_conv"]
+    assert {name: found.knobs[name] for name in asked if name != "schedule"} == {"m": m, "online": 1, **knobs}
+    assert "filter transform online" in found.reason
+
+
 @pytest.mark.parametrize(("per_group", "m", "tolerance"), [(4, 4, 2e-5), (8, 4, 2e-5), (8, 2, 2e-6)])
 def test_winograd_by_lanes(per_group: int, m: int, tolerance: float, agrees_with_float64, schedules_of) -> None:
     """Groups of half a block and of a whole one, whose sums cross its halves."""

@@ -208,9 +208,10 @@ PREFETCH = "sparse_conv: prefetch={} does not fit with accumulators={}: it may b
         ("plain", {**WINOGRAD, "m": 3}, "winograd_conv: m=3 does not fit: it may be 2, 4"),
         (
             "plain",
-            {**WINOGRAD, "m": 2, "prefetch": 1},
-            "winograd_conv: prefetch=1 does not fit beside m=2: it may be 0",
+            {**WINOGRAD, "m": 2, "prefetch": 1, "online": 0},
+            "winograd_conv: online=0 does not fit beside m=2, prefetch=1: it may be 1",
         ),
+        ("plain", {**WINOGRAD, "online": 2}, "winograd_conv: online=2 does not fit: it may be 0, 1"),
         ("plain", {**WINOGRAD, "m": 4, "rows": 99}, "winograd_conv: rows=99 does not fit beside m=4: it may be 1"),
         ("stem", {"schedule": "polyphase_conv", "m": 2}, "polyphase_conv: m=2 does not fit: it may be 4"),
         ("plain", {"schedule": "polyphase_conv"}, "polyphase_conv: 32 input channels in 1 groups fill a block"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,27 @@ from hypothesis.extra.numpy import arrays  # noqa: E402
 
 from dlas.errors import ScheduleError  # noqa: E402
 from dlas.passes.conv import ConvShape  # noqa: E402
-from dlas.passes.packing import NEAR, merge_groups, pack_winograd_lanes, pack_winograd_weights  # noqa: E402
+from dlas.passes.packing import (  # noqa: E402
+    NEAR,
+    merge_groups,
+    pack_winograd_lanes,
+    pack_winograd_taps,
+    pack_winograd_weights,
+)
 from dlas.passes.winograd import (  # noqa: E402
     SIZES,
+    divide_weights,
+    filter_1d,
+    filter_row,
     input_1d,
     operations,
     output_1d,
     spread_tiles,
     transform_weights,
 )
-from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit, winograd_lane_tile, winograd_tile  # noqa: E402
+from dlas.schedules.knobs import SCRATCH_BYTES, VectorUnit  # noqa: E402
 from dlas.schedules.winograd_conv import WinogradKnobs, winograd_conv  # noqa: E402
+from dlas.schedules.winograd_cost import winograd_lane_tile, winograd_tile  # noqa: E402
 
 numbers = st.floats(-8, 8, width=32)
 UNITS = [VectorUnit(8, 16), VectorUnit(16, 32, l2_kb=1024), VectorUnit(4, 32, fma_units=1, fma_latency=7, l2_kb=128)]
@@ -70,11 +81,31 @@ def test_a_tile_is_the_correlation(m: int, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("m", SIZES)
+@given(data=st.data())
+def test_a_tile_with_its_filter_transformed_online_is_the_correlation(m: int, data: st.DataObject) -> None:
+    tile = data.draw(arrays(np.float64, (m + 2, m + 2), elements=numbers))
+    weights = data.draw(arrays(np.float64, (3, 3), elements=numbers))
+    counting = Counting()
+    taps = divide_weights(weights, m).tolist()
+    columns = [[row[c] for row in taps] for c in range(3)]
+    points = [
+        list(filter_1d(m, [filter_row(m, a, column, counting) for column in columns], counting)) for a in range(m + 2)
+    ]
+    into = np.array(transform_2d(input_1d, m, tile.tolist(), Counting()))
+    out = transform_2d(partial(output_1d, scaled=True), m, (into * points).tolist(), Counting())
+    windows = np.lib.stride_tricks.sliding_window_view(tile, (3, 3))
+    np.testing.assert_allclose(out, np.einsum("hwyx,yx->hw", windows, weights), atol=1e-9)
+    assert counting.count == {2: 4 * 3 + 2 * 3 * 2, 4: 6 * 7 + (2 + 2 + 3 + 3) * 3}[m]
+
+
+@pytest.mark.parametrize("m", SIZES)
 def test_operations_are_those_of_the_code(m: int) -> None:
-    into, out_of = Counting(), Counting()
+    into, out_of, scaled = Counting(), Counting(), Counting()
     tile = np.ones((m + 2, m + 2)).tolist()
     transform_2d(input_1d, m, tile, into)
     transform_2d(output_1d, m, tile, out_of)
+    transform_2d(partial(output_1d, scaled=True), m, tile, scaled)
+    assert scaled.count == out_of.count
     shared = Counting()
     input_1d(m, tile[0], shared)
     assert operations(m) == (into.count - 2 * shared.count, out_of.count)
@@ -107,6 +138,12 @@ def test_packed_weights_hold_every_weight_once(c_in: int, c_out: int, groups: in
         found = packed[g * workgroups + k // k_w, tile, c // 8, :, c % 8, lane // block, lane % block]
         np.testing.assert_allclose(found, expected[g, k, c], rtol=1e-6, atol=1e-6)
     assert np.count_nonzero(packed) <= np.count_nonzero(expected)
+    taps = pack_winograd_taps(shape, weights, merge, block, 4, 8, 8, k_w)
+    assert taps.shape == (groups // merge * workgroups, k_w // 8, -(-c_pg // 8), 8, 9, 1, block)
+    for g, k, c in np.ndindex(dense.shape[:3]):
+        tile, lane = divmod(k % k_w, 8)
+        found = taps[g * workgroups + k // k_w, tile, c // 8, c % 8, :, 0, lane]
+        np.testing.assert_allclose(found, divide_weights(dense[g, k, c], 4).reshape(9), rtol=1e-6)
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -138,7 +175,8 @@ def test_a_chosen_tile_fits(
     assert tile.k_w % tile.t_o == 0
     assert blocks % tile.depth == 0
     assert tile.depth == blocks or tile.k_w == tile.t_o, "the input is transformed inside the loop over register tiles"
-    assert tile.depth == blocks or not tile.staged
+    assert tile.depth == blocks or tile.online or not tile.staged
+    assert tile.t_o == unit.lanes or not tile.online
     sizes = {name: value for name, value in asdict(tile).items() if name != "cycles"}
     knobs = WinogradKnobs(**sizes, block=unit.lanes)
     winograd_conv(knobs, {"rows": rows, "columns": columns, "depths": blocks // tile.depth})
@@ -156,6 +194,22 @@ def test_the_traffic_of_transformed_weights_decides() -> None:
     assert tile(4, math.inf) is None
     assert tile(7, math.inf) == 2
     assert tile(7, weights) == 4
+
+
+def test_few_tiles_of_many_channels_have_their_filter_transformed_online() -> None:
+    """On Zen 4: fewer products than F(2x2), whose weights were as many as the memory delivers, at 4 tiles of F(4x4)."""
+    zen4 = VectorUnit(16, 32, fma_units=1, l2_kb=1024, l3_kb=32 * 1024)
+
+    def tile(unit: VectorUnit, per_group: int, size: int) -> tuple[int, int]:
+        shape = ConvShape(1, 2 * per_group, 2 * per_group, 2, size, size, size, size, 3, 3, pads=(1, 1, 1, 1))
+        found = winograd_tile(unit, shape)
+        assert found is not None
+        return found.m, found.online
+
+    assert tile(zen4, 256, 7) == (4, 1)
+    assert tile(zen4, 64, 8) == (4, 1)
+    assert tile(zen4, 256, 28) == (4, 0)
+    assert tile(VectorUnit(8, 16, l3_kb=32 * 1024), 256, 7) == (2, 0), "too few registers"
 
 
 def test_the_points_of_a_tile_fall_on_different_lines() -> None:
@@ -176,6 +230,8 @@ def test_the_points_of_a_tile_fall_on_different_lines() -> None:
         ({"t_o": 12}, "t_o=12 is not a multiple of block=8"),
         ({"k_w": 24}, "k_w=24 is not a multiple of t_o=16"),
         ({"depth": 12}, "depth=12 is not a multiple of block=8"),
+        ({"online": 2}, "online=2 is neither 0 nor 1"),
+        ({"online": 1}, "t_o=16: online takes t_o=8, one block"),
         ({"ow": 0}, "ow=0, rows=1, columns=4: not positive"),
         ({"columns": 0}, "columns=0: not positive"),
     ],

@@ -10,12 +10,12 @@
 // INPUT: scf.for %{{.*}} = %c0 to %c18 step %c1 {{.*}} -> (tensor<2x6x18x8xf32>)
 // INPUT: scf.for %{{.*}} = %c0 to %c6 step %c1 {{.*}} -> (tensor<36x16x16xf32>)
 // INPUT-COUNT-6: vector.transfer_write {{.*}} tensor<36x16x16xf32>
-// INPUT: iree_tensor_ext.dispatch.tensor.store {{.*}} sizes = [1, 1, 36, 16, 16]
-// INPUT-SAME: tensor<1x1x36x17x256xf32>
+// INPUT: iree_tensor_ext.dispatch.tensor.store {{.*}} sizes = [1, 36, 16, 16]
+// INPUT-SAME: tensor<1x36x17x256xf32>
 
 // CHECK: // conv: winograd_conv m=4 {{.*}} depth=256 {{.*}} staged=1
 // CHECK-LABEL: func.func @{{.*}} attributes {dlas.schedule = "winograd_conv"}
-// CHECK: iree_tensor_ext.dispatch.tensor.load {{.*}} sizes = [1, 1, 36, 16, 256], {{.*}} -> tensor<36x16x256xf32>
+// CHECK: iree_tensor_ext.dispatch.tensor.load {{.*}} sizes = [1, 36, 16, 256], {{.*}} -> tensor<36x16x256xf32>
 // CHECK-NOT: vector.transfer_write {{.*}} tensor<36x16x256xf32>
 // CHECK: scf.for %{{.*}} = %c0 to %c36 step %c1
 // CHECK: scf.for %{{.*}} = %c0 to %c64 step %c1 {{.*}} -> (vector<8xf32>, {{.*}}) {
