@@ -8,15 +8,19 @@ of their own, and :func:`restore_kernels` puts them back behind the bindings tha
     before: flow.dispatch.workgroups (body of k) ... flow.dispatch.workgroups (body of k)
     after:  flow.executable @k { func @k(bindings) { util.optimization_barrier bindings {dlas.kernel = "k"} } }
             flow.dispatch @k::@k ... flow.dispatch @k::@k
+
+IREE evaluates at compile time what depends on constants only, for which it would compile a kernel without its body. So
+the workload of a call on constants goes through a barrier, too, which leaves the call to run time.
 """
 
 from __future__ import annotations
 
 from iree.compiler import ir
 
-from dlas.passes.generics import walk
+from dlas.passes.generics import walk, walk_op
 
 _KERNEL = "dlas.kernel"
+_FUNCTIONS = ("func.func", "util.func")
 
 
 class OutlinedKernels:
@@ -28,13 +32,16 @@ class OutlinedKernels:
         self._bodies = ir.Module.create()
         self._functions: dict[str, ir.Operation] = {}
         self._first = module.body.operations[0].operation
-        for op in walk(module, "flow.dispatch.workgroups"):
+        varying = _varying(module)
+        calls = walk(module, "flow.dispatch.workgroups")
+        constant = [not any(operand in varying for operand in op.operands) for op in calls]
+        for op, evaluable in zip(calls, constant, strict=True):
             key = kernel_of(op)
             if key is None:  # formed by IREE, or by the model's author
                 continue
             if key not in self._functions:
                 self._functions[key] = self._take_body(op, key)
-            self._call(op, key)
+            self._call(op, key, evaluable)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -97,13 +104,20 @@ class OutlinedKernels:
             text += f"      %t{binding} = flow.dispatch.tie_shape %{binding} : {kind}{{%{extent}}}\n"
         return tied, text
 
-    def _call(self, op: ir.Operation, key: str) -> None:
-        """Calls the executable with tensors of the extents that they have, whatever the kernel takes."""
+    def _call(self, op: ir.Operation, key: str, evaluable: bool) -> None:
+        """Calls the executable with tensors of the extents that they have, whatever the kernel takes.
+
+        ``evaluable``: IREE could evaluate the call at compile time.
+        """
         symbol = ir.Attribute.parse(f"@{key}::@{key}")
         workloads, arguments, *_ = ir.DenseI32ArrayAttr(op.attributes["operandSegmentSizes"])
         operands = [_without_cast(value) for value in list(op.operands)[: workloads + arguments]]
         casts = [_casts_of(result) for result in op.results]
         with ir.InsertionPoint(op), op.location:
+            if evaluable:
+                operands[0] = ir.Operation.create(
+                    "util.optimization_barrier", results=[operands[0].type], operands=[operands[0]]
+                ).result
             call = ir.Operation.create(
                 "flow.dispatch",
                 results=[
@@ -155,6 +169,20 @@ def kernel_of(op: ir.Operation) -> str | None:
 
     op.walk(visit)
     return found[0] if found else None
+
+
+def _varying(module: ir.Module) -> set[ir.Value]:
+    """What is computed from arguments of a function of the module."""
+    found: set[ir.Value] = set()
+    for function in module.body.operations:
+        for block in function.operation.regions[0].blocks if function.operation.name in _FUNCTIONS else ():
+            found.update(block.arguments)
+            for view in block.operations:
+                op = view.operation
+                read = [op] if op.name == "flow.dispatch.workgroups" else walk_op(op)  # whose body captures nothing
+                if any(operand in found for each in read for operand in each.operands):
+                    found.update(op.results)
+    return found
 
 
 def _without_cast(value: ir.Value) -> ir.Value:

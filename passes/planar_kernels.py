@@ -154,6 +154,7 @@ class PlanarKernels(KernelFrame):
             for number, part in enumerate(parts):
                 for rows, first in part:
                     out = copy.emit(x, out, number, rows, first)
+            v.mark(out, "epilogue")  # where no tap reads a pixel, nothing is loaded
             b.store(out, b.outputs[0], place, sizes)
 
         return self._plane_by_plane(data, type, emit, choice, kind, layer)

@@ -368,6 +368,27 @@ def test_results_that_are_read_elsewhere_are_split(agrees_with_float64, monkeypa
     assert kinds.index("pointwise") < kinds.index("phases") < kinds.index("grouped")
 
 
+class Learned(nn.Module):
+    """What is added to the result of a convolution is made of weights only, as positional embeddings are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spatial, self.project = nn.Conv2d(32, 24, 3, 1, 1), nn.Conv2d(16, 24, 1)
+        self.mix = nn.Linear(10, 10)
+        self.places = nn.Parameter(torch.randn(1, 16, 9, 10))
+
+    def forward(self, x):
+        return F.relu(self.spatial(x)) + self.mix(F.relu(self.project(self.places)))
+
+
+def test_layers_of_constants(agrees_with_float64) -> None:
+    """IREE would evaluate them when it compiles, and has no code of theirs then."""
+    torch.manual_seed(0)
+    compilation = agrees_with_float64(Learned().eval(), [torch.randn(1, 32, 9, 10)])
+    schedules = {record.layer: record.schedule for record in compilation.artifact.kernels}
+    assert schedules["project"] == "packed_conv" and schedules["mix"] == "batch_matmul"
+
+
 PLANES = [
     Case(10, 15, groups=5, size=(9, 14), batch=2, norm=True, activation="relu6"),
     Case(14, 14, groups=7, size=(6, 13), residual=True, activation="silu"),

@@ -163,6 +163,28 @@ def test_exactly_what_is_asked_for_is_used(
     assert {str(values["schedule"]) for values in asked.values()} <= used
 
 
+@pytest.mark.parametrize("size", [(5, 2), (2, 5)])
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"schedule": "planar_conv"},
+        {"schedule": "sparse_conv", "variant": "direct"},
+        {"schedule": "sparse_conv", "variant": "pack"},
+        {"schedule": "sparse_conv", "variant": "tile"},
+    ],
+    ids=lambda knobs: knobs.get("variant", "dense"),
+)
+def test_taps_that_read_padding_only(
+    knobs: dict[str, int | str], size: tuple[int, int], side_by_side: Any, agrees_with_float64: Callable[..., Any]
+) -> None:
+    torch.manual_seed(11)
+    layers = [pruned(nn.Conv2d(21, 20, 1, 3, 1), 0.9), pruned(nn.Conv2d(21, 15, 1, 3, 1, groups=3), 0.5)]
+    inputs = [torch.randn(2, 21, *size) for _ in layers]
+    asked = script({f"layers.{number}": knobs for number in range(len(layers))})
+    compilation = agrees_with_float64(side_by_side(layers).eval(), inputs, transform_script=asked, fallbacks=True)
+    assert [choice.schedule for *_, choice in compilation.layout.choices] == [knobs["schedule"]] * 2
+
+
 def test_prefetch_takes_tiles_and_is_given_back(choices: Choices, tmp_path: Path) -> None:
     asked = script({"sparse": {"schedule": "sparse_conv", "accumulators": 1, "prefetch": 3}})
     found = choices(asked)

@@ -12,7 +12,9 @@
 // CHECK-NOT: flow.executable private
 
 // CHECK-LABEL: func.func @main
+// CHECK-NOT: util.optimization_barrier
 // CHECK: %[[FIRST:.*]] = flow.dispatch @twice_1::@twice_1[%{{.*}}](%arg0) : (tensor<8xf32>) -> tensor<8xf32>
+// CHECK-NOT: util.optimization_barrier
 // CHECK: %[[SECOND:.*]] = flow.dispatch @twice_1::@twice_1[%{{.*}}](%[[FIRST]]) : (tensor<8xf32>) -> tensor<8xf32>
 // CHECK: flow.dispatch.workgroups[%{{.*}}](%[[SECOND]])
 
