@@ -323,13 +323,10 @@ def _matmul(rules: Rules, m: int, n: int, k: int, nonzeros: int, given: Given) -
 
 
 def _strassen_matmul(rules: Rules, m: int, n: int, k: int, nonzeros: int, given: Given) -> Found:
-    lanes = rules.block
-    if k % (2 * lanes) or n <= lanes:
-        raise _Unfit(f"takes a multiple of {2 * lanes} inputs, and more than {lanes} outputs")
-    _check(given, "block", [lanes])
-    tiles = list(strassen_matmul_tiles(rules.unit, m, n, k, rules.cores, rules.model))
-    if not tiles:
-        raise _Unfit(f"no two register tiles fit {m} rows and the registers")
+    tiles = strassen_matmul_tiles(rules.unit, m, n, k, rules.cores, rules.model)
+    if isinstance(tiles, Refusal):
+        raise _Unfit(tiles.reason)
+    _check(given, "block", [rules.block])
     for name in ("t_o", "rows", "k_w"):
         if name in given:
             _check(given, name, sorted({getattr(tile, name) for tile in tiles}), _beside(given, name))

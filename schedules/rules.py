@@ -651,17 +651,28 @@ class Rules:
 
     def matmul(self, m: int, n: int, k: int) -> Choice | Refusal:
         """The schedule of ``[m, k] x [k, n]``."""
-        products = self._strassen_matmul(m, n, k)
-        return self.plain_matmul(m, n, k) if products is None else products[0]
+        return self._dense_matmul(m, n, k)[0]
 
-    def _strassen_matmul(self, m: int, n: int, k: int) -> tuple[Choice, float] | None:
+    def _dense_matmul(self, m: int, n: int, k: int) -> tuple[Choice, float]:
+        """The schedule of a product with dense weights, and its estimated cycles."""
+        products = self._strassen_matmul(m, n, k)
+        if not isinstance(products, Refusal):
+            return products
+        plain = self.plain_matmul(m, n, k)
+        reason = f"{plain.reason} (not strassen_matmul: {products.reason})"
+        return replace(plain, reason=reason), dense_cycles(self.unit, m, n, k, self.model)
+
+    def _strassen_matmul(self, m: int, n: int, k: int) -> tuple[Choice, float] | Refusal:
         """By Strassen's algorithm, where it is estimated to be faster."""
         if not self.strassen:
-            return None
+            return Refusal("--no-strassen forbids it")
         tiles = strassen_matmul_tiles(self.unit, m, n, k, self.cores, self.model)
-        tile = min(tiles, key=lambda tile: (tile.cycles, tile.k_w), default=None)
-        if tile is None or tile.cycles >= plain_cycles(self.unit, m, n, k):
-            return None
+        if isinstance(tiles, Refusal):
+            return tiles
+        tile = min(tiles, key=lambda tile: (tile.cycles, tile.k_w))
+        share = tile.cycles / plain_cycles(self.unit, m, n, k)
+        if share >= 1:
+            return Refusal(f"estimated at {share:.0%} of matmul's time")
         return self.strassen_matmul_choice(tile, m, n, k), tile.cycles
 
     def strassen_matmul_choice(self, tile: StrassenMatmulTile, m: int, n: int, k: int) -> Choice:
@@ -694,8 +705,7 @@ class Rules:
         if share > _SPARSE_SHARE:
             return Refusal(f"{share:.0%} of the weights are not zero")
         problem = f"matmul {m}x{k}x{n}"
-        products = self._strassen_matmul(m, n, k)
-        dense, cycles = products or (self.plain_matmul(m, n, k), dense_cycles(self.unit, m, n, k, self.model))
+        dense, cycles = self._dense_matmul(m, n, k)
         ways = [(replace(dense, problem=problem), cycles)]
         tiles = {"sparse_matvec": matvec_tile, "sparse_matmul": matmul_tile}
         for name, make in tiles.items():

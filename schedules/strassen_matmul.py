@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dlas.dialects import TransformScript
 from dlas.errors import ScheduleError
+from dlas.passes.plan import Refusal
 from dlas.passes.strassen import PRODUCTS
 from dlas.schedules.costs import DISPATCH
 from dlas.schedules.frame import finish
@@ -82,15 +83,17 @@ def plain_cycles(unit: VectorUnit, m: int, n: int, k: int) -> float:
 
 def strassen_matmul_tiles(
     unit: VectorUnit, m: int, n: int, k: int, cores: int = 1, model: float = math.inf
-) -> Iterator[StrassenMatmulTile]:
-    """The tiles that fit the registers; ``model``: bytes of the model's weights.
-
-    There are none where K is no multiple of two vectors, or N not more than one.
-    """
+) -> list[StrassenMatmulTile] | Refusal:
+    """The tiles that fit the registers, or why there are none; ``model``: bytes of the model's weights."""
     lanes = unit.lanes
-    half, rest = divmod(k, 2 * lanes)
-    if rest or not half or n <= lanes:
-        return
+    if k % (2 * lanes) or n <= lanes:
+        return Refusal(f"takes a multiple of {2 * lanes} inputs, and more than {lanes} outputs")
+    rows = "a row" if m == 1 else f"{m} rows"
+    return list(_tiles(unit, m, n, k, cores, model)) or Refusal(f"no two register tiles fit {rows} and the registers")
+
+
+def _tiles(unit: VectorUnit, m: int, n: int, k: int, cores: int, model: float) -> Iterator[StrassenMatmulTile]:
+    lanes, half = unit.lanes, k // (2 * unit.lanes)
     for vectors, rows in register_tiles(unit, 2 * max(1, n // (2 * lanes))):
         if 2 * rows > m:
             continue

@@ -162,6 +162,28 @@ def test_rule_for_matrix_products(m: int, n: int, k: int) -> None:
     assert 1 <= knobs.depth <= k
 
 
+@pytest.mark.parametrize(
+    ("m", "n", "k", "strassen", "reason"),
+    [
+        (8, 3072, 768, True, r"estimated at [1-9]\d\d% of matmul's time"),
+        (7, 64, 64, True, "no two register tiles fit 7 rows and the registers"),
+        (1, 64, 64, True, "no two register tiles fit a row and the registers"),
+        (64, 64, 24, True, "takes a multiple of 16 inputs, and more than 8 outputs"),
+        (64, 8, 64, True, "takes a multiple of 16 inputs, and more than 8 outputs"),
+        (512, 3072, 768, False, "--no-strassen forbids it"),
+    ],
+)
+def test_plain_matrix_products_say_why(m: int, n: int, k: int, strassen: bool, reason: str) -> None:
+    rules = Rules(AVX2, strassen=strassen)
+    choice = rules.matmul(m, n, k)
+    assert isinstance(choice, Choice)
+    assert choice.schedule == "matmul"
+    assert re.fullmatch(rf"\dx\d accumulators of 8 lanes \(not strassen_matmul: {reason}\)", choice.reason)
+    ways = rules.matmul_ways(m, n, k, n * k // 10)
+    assert not isinstance(ways, Refusal)
+    assert ways[0].choice.reason == choice.reason
+
+
 # -- knobs -------------------------------------------------------------------------------------------------------------
 
 
