@@ -420,7 +420,7 @@ def test_planar_conv_with_any_knobs(
         knobs = PlanarConvKnobs(largest, accumulators, shape.k_per_group if cores > 1 else shape.c_out, run)
         return PlanarTile(knobs, 1.0)
 
-    monkeypatch.setattr("dlas.schedules.rules.planar_tile", tile)
+    monkeypatch.setattr("dlas.schedules.conv_rules.planar_tile", tile)
     monkeypatch.setattr(Rules, "implementations", lambda rules, shape: Refusal("not in this test"))
     torch.manual_seed(t_k)
     inputs = [torch.randn(case.batch, case.c_in, *case.size) for case in PLANES]

@@ -20,7 +20,7 @@ from dlas.compiler.pipeline import Options, compile_model  # noqa: E402
 from dlas.compiler.targets import load_target  # noqa: E402
 from dlas.dialects import TransformScript  # noqa: E402
 from dlas.errors import ScheduleError  # noqa: E402
-from dlas.schedules import rules  # noqa: E402
+from dlas.schedules import conv_rules  # noqa: E402
 
 Pair = tuple[int, int]
 Check = Callable[..., Any]
@@ -62,7 +62,7 @@ def asked(first: dict[str, int | str], **knobs: int) -> TransformScript:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """One kernel is estimated to pay."""
-    monkeypatch.setattr(rules, "separable_savings", lambda *_: {1: 1.0})
+    monkeypatch.setattr(conv_rules, "separable_savings", lambda *_: {1: 1.0})
 
 
 def separable_record(compilation: Any) -> Any:
