@@ -25,6 +25,7 @@ from dlas.passes.winograd import TAPS, filter_1d, filter_row
 from dlas.passes.winograd_nest import WinogradNest
 
 _UNROLL = 2  # channels of a step
+_AHEAD = 8192  # weights between one that is read and one that is prefetched, or the channels at hand
 
 
 @dataclass
@@ -41,7 +42,7 @@ class OnlineNest(WinogradNest):
         self.matrix, self.step = knobs["depth"] * taps, self.unroll * taps
         self.turns *= self.alpha
         # The channels at hand are read once for each row of the transform.
-        self.ahead = 2 * self.matrix
+        self.ahead = max(_AHEAD, self.matrix)
 
     def _multiply(
         self, data: ir.Value, wt: ir.Value, products: ir.Value, number: ir.Value, depth: ir.Value, tiles: int

@@ -36,16 +36,14 @@ _LEAST_TILES = 4  # at a time, where there are so many: fewer use a weight vecto
 
 # The same with the filter transform online, fitted on Zen 4 to layers of 16 to 512 channels per group at 7 to 56 px:
 # the share of a step's estimated cycles (0.9 is enough at 14 pixels and above, where the others' estimates are too high
-# as well); the registers that a step needs beside its accumulators; channel blocks at a time, and what all of them may
-# have in level 2; channels whose input a workgroup transforms; and how many times larger than taps a model's weights
-# are, where other layers' are transformed at compile time.
+# as well); the registers that a step needs beside its accumulators; channel blocks at a time, and the most channels of
+# which all are (of more, one workgroup's prefetches would reach far into the next one's weights, which is another
+# core's); and how many times larger than taps a model's weights are, where other layers' are transformed at compile
+# time.
 _ONLINE = 1.02
 _ONLINE_REGISTERS, _ONLINE_REGISTERS_NEON = 8, 16  # where four channels of an input are read into one
-_LEAST_SHARING = (
-    3  # tiles of F(4x4): 1, with 16 registers, takes 1.1 to 1.7 times as long as offline; F(2x2) 1.0 to 1.1
-)
-_DEPTHS, _ALL_SHARE = (1, 2), 0.25
-_OWN_CHANNELS = 64
+_LEAST_SHARING = 3  # tiles of F(4x4): 1 takes 1.1 to 1.7 times as long as offline (16 registers); F(2x2) 1.0 to 1.1
+_DEPTHS, _ALL_CHANNELS = (1, 2), 64
 _ONLINE_MODEL = 16 / 9
 
 
@@ -199,16 +197,15 @@ def _online_tiles(unit: VectorUnit, shape: ConvShape, merge: int, model: float) 
             at_a_time = rows * columns
             ow = min(at_a_time, online_room(unit, m))
             lines = 4 * lanes * (m + 2) * (3 * columns * m + 4)
-            chunk = 4 * lanes * (9 * lanes + points * at_a_time)
             depths = [d for d in _DEPTHS if c_blocks % d == 0][-1:]
-            if chunk * c_blocks <= _ALL_SHARE * 1024 * unit.l2_kb:
+            if c_blocks * lanes <= _ALL_CHANNELS:
                 depths.append(c_blocks)
             for depth in dict.fromkeys(depths):
                 step = _online_step(unit, m, at_a_time, ow, None if depth == c_blocks else depth)
                 parts = tiles // at_a_time
                 products = (m + 2) * c_blocks * lanes * k_blocks * step * parts + (parts - 1) * weights / _AGAIN
                 workgroups = [(1, 1)]
-                if depth == c_blocks and max(c_blocks, k_blocks) * lanes <= _OWN_CHANNELS:
+                if depth == c_blocks and max(c_blocks, k_blocks) * lanes <= _ALL_CHANNELS:
                     workgroups.append((0, k_blocks))
                 for staged, k_w in workgroups:
                     own = 4 * lanes * points * at_a_time * (1 if staged else 1 + depth)
