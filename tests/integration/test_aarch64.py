@@ -27,6 +27,7 @@ from torch import nn  # noqa: E402
 
 import dlas  # noqa: E402
 from dlas.compiler.prune import bake_masks  # noqa: E402
+from dlas.dialects import TransformScript  # noqa: E402
 from dlas.runtime import Artifact  # noqa: E402
 
 EMULATOR = "qemu-aarch64-static"
@@ -133,3 +134,19 @@ def test_a_pruned_network_agrees_with_float64(run_on: Run) -> None:
         expected = bake_masks(model).double()(x.double()).numpy()
     result = run_on(artifact, CORES["cortex-a72"], x.numpy())
     assert np.abs(result - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_a_filter_transformed_online_agrees_with_float64(run_on: Run) -> None:
+    """What no rule chooses on AArch64, but a transform script may."""
+    torch.manual_seed(6)
+    model = nn.Sequential(nn.Conv2d(48, 32, 3, padding=1), nn.ReLU()).eval()
+    x = torch.randn(1, 48, 7, 10)
+    script = TransformScript("online", "%module")
+    knobs = {"schedule": "winograd_conv", "m": 4, "online": 1}
+    script.annotate(script.match_layer("0"), "dlas.knobs", knobs)
+    artifact = dlas.compile(model, (x,), target="cortex-a72", options=dlas.Options(transform_script=script))
+    assert [record.knobs["online"] for record in artifact.kernels if record.schedule == "winograd_conv"] == [1]
+    with torch.no_grad():
+        expected = copy.deepcopy(model).double()(x.double()).numpy()
+    result = run_on(artifact, CORES["cortex-a72"], x.numpy())
+    assert np.abs(result - expected).max() <= 2e-5 * np.abs(expected).max()
