@@ -65,13 +65,9 @@ def pack_winograd_weights(
     Returns:
         ``[g * K_PG/k_w, k_w/t_o, C_PG/depth, (m + 2)^2, depth, t_o/block, block]``.
     """
-    dense = merge_groups(shape, weights, merge)
-    groups, k_pg, c_pg = dense.shape[:3]
-    dense = np.pad(dense, ((0, 0), (0, -k_pg % k_w), (0, -c_pg % depth), (0, 0), (0, 0)))
-    points = transform_weights(dense, m).astype(np.float32)
-    split = points.reshape(groups, -1, k_w // t_o, t_o // block, block, dense.shape[2] // depth, depth, (m + 2) ** 2)
-    packed = split.transpose(0, 1, 2, 5, 7, 6, 3, 4)
-    return np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])
+    points = transform_weights(_split_winograd(shape, weights, merge, block, depth, t_o, k_w), m).astype(np.float32)
+    packed = points.reshape(*points.shape[:-2], -1).transpose(0, 1, 4, 6, 5, 2, 3)
+    return np.ascontiguousarray(packed)
 
 
 def pack_winograd_taps(
@@ -86,13 +82,19 @@ def pack_winograd_taps(
         ``[g * K_PG/k_w, k_w/t_o, C_PG/depth, depth, 9, t_o/block, block]``, by
         :func:`dlas.passes.winograd.divide_weights`.
     """
+    taps = divide_weights(_split_winograd(shape, weights, merge, block, depth, t_o, k_w), m).astype(np.float32)
+    packed = taps.reshape(*taps.shape[:-2], -1).transpose(0, 1, 4, 5, 6, 2, 3)
+    return np.ascontiguousarray(packed)
+
+
+def _split_winograd(
+    shape: ConvShape, weights: np.ndarray, merge: int, block: int, depth: int, t_o: int, k_w: int
+) -> np.ndarray:
+    """Weights ``[K, C_PG, 3, 3]`` to ``[g * K_PG/k_w, k_w/t_o, t_o/block, block, C_PG/depth, depth, 3, 3]``."""
     dense = merge_groups(shape, weights, merge)
-    groups, k_pg, c_pg = dense.shape[:3]
+    k_pg, c_pg = dense.shape[1:3]
     dense = np.pad(dense, ((0, 0), (0, -k_pg % k_w), (0, -c_pg % depth), (0, 0), (0, 0)))
-    taps = divide_weights(dense, m).astype(np.float32)
-    split = taps.reshape(groups, -1, k_w // t_o, t_o // block, block, dense.shape[2] // depth, depth, 9)
-    packed = split.transpose(0, 1, 2, 5, 6, 7, 3, 4)
-    return np.ascontiguousarray(packed).reshape(-1, *packed.shape[2:])
+    return dense.reshape(-1, k_w // t_o, t_o // block, block, dense.shape[2] // depth, depth, *dense.shape[3:])
 
 
 def pack_strassen_weights(weights: np.ndarray, block: int, t_o: int, k_w: int) -> tuple[np.ndarray, np.ndarray]:
