@@ -1,5 +1,6 @@
-// Vectors: erf as a quotient of polynomials, a division by a number as a multiplication, a division by what the loop
-// does not change as one division before it, a comparison of widened numbers as one of those that they were.
+// Vectors: erf as a quotient of polynomials, exp as a power of two times a polynomial, a division by a number as a
+// multiplication, a division by what the loop does not change as one division before it, a comparison of widened numbers
+// as one of those that they were.
 // RUN: dlas-opt %s --pass-pipeline=dlas-vector-math | FileCheck %s
 
 // CHECK-LABEL: func.func @erf
@@ -60,4 +61,51 @@ func.func @compare(%x: vector<8xf32>) -> (vector<8xi1>, vector<8xi1>) {
   %tenth = arith.constant dense<0.1> : vector<8xf64>
   %b = arith.cmpf oeq, %w, %tenth : vector<8xf64>
   return %a, %b : vector<8xi1>, vector<8xi1>
+}
+
+// A power of two that bits are shifted to, times one of at most 1/2.
+// CHECK-LABEL: func.func @exp
+func.func @exp(%x: vector<8xf32>, %s: f32) -> (vector<8xf32>, f32) {
+  // CHECK-NOT: math.exp %{{.*}} : vector
+  // CHECK: arith.cmpf ogt, %arg0
+  // CHECK: arith.cmpf olt
+  // CHECK: math.fma
+  // CHECK: arith.subf
+  // CHECK-COUNT-2: math.fma
+  // CHECK: arith.shli %{{.*}} : vector<8xi32>
+  // CHECK-COUNT-6: math.fma
+  // CHECK: arith.mulf
+  %y = math.exp %x : vector<8xf32>
+  // CHECK: math.exp %arg1 : f32
+  %t = math.exp %s : f32
+  return %y, %t : vector<8xf32>, f32
+}
+
+// x times its logistic function is one division.
+// CHECK-LABEL: func.func @silu
+func.func @silu(%x: vector<8xf32>) -> vector<8xf32> {
+  %one = arith.constant dense<1.0> : vector<8xf32>
+  // The bounds are those of x itself.
+  // CHECK: arith.cmpf ogt, %arg0
+  // CHECK: %[[D:.*]] = arith.addf
+  // CHECK: arith.divf %arg0, %[[D]]
+  // CHECK-NOT: arith.mulf %arg0
+  // CHECK: return
+  %n = arith.negf %x : vector<8xf32>
+  %e = math.exp %n : vector<8xf32>
+  %d = arith.addf %e, %one : vector<8xf32>
+  %s = arith.divf %one, %d : vector<8xf32>
+  %y = arith.mulf %x, %s : vector<8xf32>
+  return %y : vector<8xf32>
+}
+
+// The logistic function is wanted itself, too.
+// CHECK-LABEL: func.func @kept
+func.func @kept(%x: vector<8xf32>, %d: vector<8xf32>) -> (vector<8xf32>, vector<8xf32>) {
+  %one = arith.constant dense<1.0> : vector<8xf32>
+  // CHECK: %[[S:.*]] = arith.divf
+  // CHECK: arith.mulf %arg0, %[[S]]
+  %s = arith.divf %one, %d : vector<8xf32>
+  %y = arith.mulf %x, %s : vector<8xf32>
+  return %s, %y : vector<8xf32>, vector<8xf32>
 }
