@@ -151,6 +151,7 @@ class LiteRt(Peer):
         for detail, x in zip(self.interpreter.get_input_details(), case.load_inputs(), strict=True):
             self.interpreter.set_tensor(detail["index"], x)
         self.outputs = [detail["index"] for detail in self.interpreter.get_output_details()]
+        self.call = self.interpreter.invoke  # type: ignore[method-assign]
 
     def run(self) -> Any:
         self.interpreter.invoke()
@@ -180,6 +181,11 @@ class Ncnn(Peer):
         if result.returncode != 0 or not parameters.exists():
             said = [line.strip() for line in (result.stdout + result.stderr).splitlines() if line.strip()]
             raise DlasError(f"pnnx failed with code {result.returncode}: {said[-1] if said else 'it said nothing'}")
+        for kind in PNNX_FILES:
+            if not kind.startswith("ncnn"):  # each as large as the weights
+                _made_by_pnnx(case, kind).unlink(missing_ok=True)
+        if case.source.kind != "onnx":
+            model.unlink()
         if foreign := foreign_layers(parameters.read_text()):
             raise DlasError(f"ncnn has no layer for {', '.join(foreign)}")
 
