@@ -149,7 +149,8 @@ class LiteRt(Peer):
             self.interpreter = Interpreter(str(case.folder / "litert.tflite"), num_threads=case.threads)
             self.interpreter.allocate_tensors()
         for detail, x in zip(self.interpreter.get_input_details(), case.load_inputs(), strict=True):
-            self.interpreter.set_tensor(detail["index"], x)
+            # litert-torch makes int32 of int64.
+            self.interpreter.set_tensor(detail["index"], x.astype(detail["dtype"], copy=False))
         self.outputs = [detail["index"] for detail in self.interpreter.get_output_details()]
         self.call = self.interpreter.invoke  # type: ignore[method-assign]
 

@@ -178,10 +178,12 @@ def test_a_module_that_pnnx_cannot_convert(
     assert row.status == status and row.median_ms is None
 
 
-def test_ncnn() -> None:
-    pytest.importorskip("ncnn")
-    pytest.importorskip("pnnx")
-    for row in bench([TINY, f"{TINY},batch=2"], ["ncnn"], runs=10).rows:
+@pytest.mark.parametrize("peer", ["ncnn", "litert", "tvm"])
+def test_a_peer_that_may_be_installed(peer: str) -> None:
+    """BERT's input is of int64, which ncnn and LiteRT take as int32."""
+    if missing := PEERS[peer].missing():
+        pytest.skip(f"needs {' '.join(missing)}")
+    for row in bench([TINY, f"{TINY},batch=2", "bert-base,seq=4,layers=1"], [peer], runs=10).rows:
         assert row.status == "ok" and row.max_rel_err is not None and row.max_rel_err < 1e-5
 
 
