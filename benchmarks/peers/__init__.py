@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from .base import Peer
 from .compilers import Dlas, Iree, Tvm
-from .engines import DeepSparse, LiteRt, OnnxRuntime, OpenVino
+from .engines import DeepSparse, LiteRt, Ncnn, OnnxRuntime, OpenVino
 from .pytorch import AotInductor, TorchCompile, TorchEager
 
-_KINDS = (Dlas, TorchEager, TorchCompile, AotInductor, OnnxRuntime, OpenVino, Iree, Tvm, LiteRt, DeepSparse)
+_KINDS = (Dlas, TorchEager, TorchCompile, AotInductor, OnnxRuntime, OpenVino, Iree, Tvm, LiteRt, Ncnn, DeepSparse)
 
 PEERS: dict[str, type[Peer]] = {peer.name: peer for peer in _KINDS}
 

@@ -1,12 +1,16 @@
-"""Inference engines that load an exchange format: onnxruntime, OpenVINO, DeepSparse, LiteRT."""
+"""Inference engines that load an exchange format: onnxruntime, OpenVINO, DeepSparse, LiteRT, ncnn."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+
+from dlas.errors import DlasError
 
 from ..source import Case
 from .base import TORCH_KINDS, Peer
@@ -145,9 +149,132 @@ class LiteRt(Peer):
             self.interpreter = Interpreter(str(case.folder / "litert.tflite"), num_threads=case.threads)
             self.interpreter.allocate_tensors()
         for detail, x in zip(self.interpreter.get_input_details(), case.load_inputs(), strict=True):
-            self.interpreter.set_tensor(detail["index"], x)
+            # litert-torch makes int32 of int64.
+            self.interpreter.set_tensor(detail["index"], x.astype(detail["dtype"], copy=False))
         self.outputs = [detail["index"] for detail in self.interpreter.get_output_details()]
+        self.call = self.interpreter.invoke  # type: ignore[method-assign]
 
     def run(self) -> Any:
         self.interpreter.invoke()
         return [self.interpreter.get_tensor(index) for index in self.outputs]
+
+
+class Ncnn(Peer):
+    """ncnn on what pnnx makes of the traced module, or of an ONNX file, in f32 (its own default stores fp16)."""
+
+    name = "ncnn"
+    requires: ClassVar = {"ncnn": "ncnn", "pnnx": "pnnx"}
+
+    def build(self, case: Case) -> None:
+        import pnnx
+
+        model = case.onnx_path if case.source.kind == "onnx" else _write_traced(case, "ncnn.pt")
+        files = [f"{kind}={_made_by_pnnx(case, kind)}" for kind in PNNX_FILES]
+        with self.compiling():
+            result = subprocess.run(
+                [pnnx.EXEC_PATH, str(model), "fp16=0", *files],
+                cwd=case.folder,
+                capture_output=True,
+                text=True,
+                errors="replace",
+            )
+        parameters = _made_by_pnnx(case, "ncnnparam")
+        if result.returncode != 0 or not parameters.exists():
+            said = [line.strip() for line in (result.stdout + result.stderr).splitlines() if line.strip()]
+            raise DlasError(f"pnnx failed with code {result.returncode}: {said[-1] if said else 'it said nothing'}")
+        for kind in PNNX_FILES:
+            if not kind.startswith("ncnn"):  # each as large as the weights
+                _made_by_pnnx(case, kind).unlink(missing_ok=True)
+        if case.source.kind != "onnx":
+            model.unlink()
+        if foreign := foreign_layers(parameters.read_text()):
+            raise DlasError(f"ncnn has no layer for {', '.join(foreign)}")
+
+    def prepare(self, case: Case) -> None:
+        import ncnn
+
+        # As its own benchmark does: memory comes from pools, which grow in the first inference.
+        self.pools = ncnn.UnlockedPoolAllocator(), ncnn.PoolAllocator()
+        self.net = ncnn.Net()
+        options = self.net.opt
+        options.blob_allocator, options.workspace_allocator = self.pools
+        options.num_threads = case.threads
+        options.lightmode = options.use_packing_layout = True
+        options.use_winograd_convolution = options.use_sgemm_convolution = True
+        for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage"):
+            setattr(options, f"use_{name}", False)
+        with self.compiling():
+            failed = self.net.load_param(str(_made_by_pnnx(case, "ncnnparam")))
+            failed = failed or self.net.load_model(str(_made_by_pnnx(case, "ncnnbin")))
+        if failed:
+            raise DlasError("ncnn cannot load what pnnx made of it")
+        inputs, outputs = batch_dimensions(_made_by_pnnx(case, "ncnnpy").read_text())
+        # Clones, since ncnn overwrites memory that it does not share.
+        self.inputs = {
+            name: ncnn.Mat(_narrow(x), batch_index=dimension).clone()
+            for (name, dimension), x in zip(inputs.items(), case.load_inputs(), strict=True)
+        }
+        self.outputs = outputs
+
+    def run(self) -> Any:
+        return [
+            np.array(mat.numpy(batch_index=dimension))
+            for mat, dimension in zip(self.call(), self.outputs.values(), strict=True)
+        ]
+
+    def call(self) -> Any:
+        extractor = self.net.create_extractor()
+        for name, mat in self.inputs.items():
+            extractor.input(name, mat)
+        results = [extractor.extract(name) for name in self.outputs]
+        if any(code != 0 for code, _ in results):
+            raise DlasError("ncnn failed in a layer")
+        return [mat for _, mat in results]
+
+
+PNNX_FILES = ("pnnxparam", "pnnxbin", "pnnxpy", "pnnxonnx", "ncnnparam", "ncnnbin", "ncnnpy")
+"""What pnnx writes."""
+
+
+def foreign_layers(parameters: str) -> list[str]:
+    """The types in an ncnn .param that are PyTorch's or pnnx's own (``aten::erfinv``, ``Tensor.slice``): pnnx leaves
+    what it cannot convert."""
+    types = [line.split()[0] for line in parameters.splitlines()[2:] if line.strip()]
+    return [name for name in dict.fromkeys(types) if re.search(r"[.:]", name)]
+
+
+def batch_dimensions(script: str) -> tuple[dict[str, int], dict[str, int]]:
+    """The batch dimension of each input and output (233: none), which pnnx states in its script of an inference only.
+
+    Raises:
+        DlasError: the script states none.
+    """
+    found = [
+        {name: int(dimension) for name, dimension in re.findall(pattern, script)}
+        for pattern in (
+            r"\bMat\((in\d+)\.numpy\(\), batch_index=(\d+)\)",
+            r"\bfrom_numpy\((out\d+)\.numpy\(batch_index=(\d+)\)",
+        )
+    ]
+    if not all(found):
+        raise DlasError("pnnx states no batch dimensions", hint="pnnx 20261020 does")
+    return found[0], found[1]
+
+
+def _made_by_pnnx(case: Case, kind: str) -> Path:
+    return case.folder / f"ncnn.{kind}"
+
+
+def _write_traced(case: Case, name: str) -> Path:
+    import torch
+
+    module, inputs = case.module()
+    path = case.folder / name
+    with torch.no_grad():
+        torch.jit.trace(module, inputs, check_trace=False).save(str(path))
+    return path
+
+
+def _narrow(x: np.ndarray) -> np.ndarray:
+    """ncnn's integers have 32 bits."""
+    return x.astype(np.int32) if x.dtype == np.int64 else x

@@ -13,7 +13,7 @@ from dlas.errors import ArtifactError, UsageError
 
 OURS = "dlas"
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
-DEFAULT_PEERS = "torch,onnxruntime,openvino,tvm,litert,iree"
+DEFAULT_PEERS = "torch,onnxruntime,openvino,tvm,litert,ncnn,iree"
 
 
 def bench_command(

@@ -30,10 +30,11 @@ from dlas.benchmarks.layers import (
     sparsity_means,
 )
 from dlas.benchmarks.onnx_reference import random_inputs, reference_outputs
+from dlas.benchmarks.peers.engines import batch_dimensions, foreign_layers
 from dlas.benchmarks.process import WorkerError, WorkerProcess
 from dlas.benchmarks.report import host, versions
 from dlas.benchmarks.source import max_relative_error, resolve
-from dlas.errors import UsageError
+from dlas.errors import DlasError, UsageError
 
 TINY = "layer:c=4,h=4,groups=2"
 ROW_KEYS = [
@@ -104,7 +105,7 @@ def test_host_and_versions() -> None:
 
 def test_registry_has_every_peer() -> None:
     torches = ["torch", "torch.compile", "aotinductor"]
-    assert list(PEERS) == ["dlas", *torches, "onnxruntime", "openvino", "iree", "tvm", "litert", "deepsparse"]
+    assert list(PEERS) == ["dlas", *torches, "onnxruntime", "openvino", "iree", "tvm", "litert", "ncnn", "deepsparse"]
     assert all(peer.environment(3)["OMP_NUM_THREADS"] == "3" for peer in PEERS.values())
 
 
@@ -127,6 +128,63 @@ def test_a_peer_in_a_python_of_its_own(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setenv("DLAS_DEEPSPARSE_PYTHON", name)
         row = bench([TINY], ["deepsparse"]).rows[0]
         assert row.status.startswith("not installed (pip install deepsparse in an environment of its own")
+
+
+PNNX_SCRIPT = """
+    in0 = torch.rand(2, 3, 8, 8, dtype=torch.float)
+            ex.input("in0", ncnn.Mat(in0.numpy(), batch_index=0).clone())
+            ex.input("in1", ncnn.Mat(in1.numpy(), batch_index=233).clone())
+
+            _, out0 = ex.extract("out0")
+            out.append(torch.from_numpy(out0.numpy(batch_index=1)))
+"""
+
+
+def test_what_pnnx_writes_is_understood() -> None:
+    assert batch_dimensions(PNNX_SCRIPT) == ({"in0": 0, "in1": 233}, {"out0": 1})
+    with pytest.raises(DlasError, match="pnnx states no batch dimensions"):
+        batch_dimensions('ex.input("in0", ncnn.Mat(in0.squeeze(0).numpy()).clone())')
+    layers = [
+        "7767517", "5 5", "Input in0 0 1 in0", "aten::erfinv pnnx_1 1 1 in0 1", "ReLU relu_0 1 1 1 2",
+        "Tensor.slice slice_0 1 1 2 3", "aten::erfinv pnnx_2 1 1 3 out0",
+    ]  # fmt: skip
+    assert foreign_layers("\n".join(layers)) == ["aten::erfinv", "Tensor.slice"]
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        ("echo level 0; echo segment 7 >&2; exit 3", "pnnx failed with code 3: segment 7"),
+        ("kill -s SEGV $$", "pnnx failed with code -11: it said nothing"),
+        ("exit 0", "pnnx failed with code 0: it said nothing"),
+        (
+            'for a; do case $a in ncnnparam=*) printf "7767517\\n1 1\\naten::erfinv p 1 1 in0 out0\\n" '
+            '> "${a#*=}" ;; esac; done',
+            "ncnn has no layer for aten::erfinv",
+        ),
+    ],
+    ids=["fails", "crashes", "writes nothing", "leaves a layer"],
+)
+def test_a_module_that_pnnx_cannot_convert(
+    script: str, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    (tmp_path / "pnnx.py").write_text(f"EXEC_PATH = {str(program)!r}\n")
+    (tmp_path / "ncnn.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    row = bench([TINY], ["ncnn"]).rows[0]
+    assert row.status == status and row.median_ms is None
+
+
+@pytest.mark.parametrize("peer", ["ncnn", "litert", "tvm"])
+def test_a_peer_that_may_be_installed(peer: str) -> None:
+    """BERT's input is of int64, which ncnn and LiteRT take as int32."""
+    if missing := PEERS[peer].missing():
+        pytest.skip(f"needs {' '.join(missing)}")
+    for row in bench([TINY, f"{TINY},batch=2", "bert-base,seq=4,layers=1"], [peer], runs=10).rows:
+        assert row.status == "ok" and row.max_rel_err is not None and row.max_rel_err < 1e-5
 
 
 @pytest.mark.parametrize(
