@@ -28,9 +28,10 @@ class LaneTail:
     results: Sequence[ResultSpec]
     vector: ir.VectorType
 
-    def read(self, value: ir.Value, place: Sequence[v.Index], index: v.Indices) -> ir.Value:
-        """A vector of lanes."""
-        return v.read(value, place, self.vector, d.float_constant(0.0, self.frame.element), index)
+    def read(self, value: ir.Value, place: Sequence[v.Index], index: v.Indices, shape: Sequence[int] = ()) -> ir.Value:
+        """A vector of lanes, or ``shape`` of them."""
+        vector = ir.VectorType.get([*shape, *self.vector.shape], self.frame.element)
+        return v.read(value, place, vector, d.float_constant(0.0, self.frame.element), index)
 
     def write_column(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -31,40 +32,75 @@ class Indices:
         return self.known[number]
 
 
-def _transfer(rank: int) -> dict[str, ir.Attribute]:
-    minor = affine_map(rank, [ir.AffineExpr.get_dim(rank - 1)])
+def _transfer(rank: int, vector: ir.VectorType) -> dict[str, ir.Attribute]:
+    minor = affine_map(rank, [ir.AffineExpr.get_dim(number) for number in range(rank - vector.rank, rank)])
     return {
         "permutation_map": ir.AffineMapAttr.get(minor),
-        "in_bounds": ir.ArrayAttr.get([ir.BoolAttr.get(True)]),
+        "in_bounds": ir.ArrayAttr.get([ir.BoolAttr.get(True)] * vector.rank),
     }
 
 
 def read(
     source: ir.Value, offsets: Sequence[Index], vector: ir.VectorType, padding: ir.Value, index: Indices
 ) -> ir.Value:
-    """``vector.transfer_read`` along the last dimension, in bounds."""
+    """``vector.transfer_read`` along the last dimensions, in bounds."""
     return ir.Operation.create(
         "vector.transfer_read",
         results=[vector],
         operands=[source, *(index(offset) for offset in offsets), padding],
         attributes={
-            **_transfer(len(offsets)),
+            **_transfer(len(offsets), vector),
             "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, len(offsets), 1, 0]),
         },
     ).result
 
 
 def write(value: ir.Value, target: ir.Value, offsets: Sequence[Index], index: Indices) -> ir.Value:
-    """``vector.transfer_write`` along the last dimension, in bounds; returns the tensor."""
+    """``vector.transfer_write`` along the last dimensions, in bounds; returns the tensor."""
     return ir.Operation.create(
         "vector.transfer_write",
         results=[target.type],
         operands=[value, target, *(index(offset) for offset in offsets)],
         attributes={
-            **_transfer(len(offsets)),
+            **_transfer(len(offsets), ir.VectorType(value.type)),
             "operandSegmentSizes": ir.DenseI32ArrayAttr.get([1, 1, len(offsets), 0]),
         },
     ).result
+
+
+def rows(block: ir.Value) -> list[ir.Value]:
+    """``vector.extract`` of all vectors along the last dimension, the last but one fastest."""
+    shaped = ir.VectorType(block.type)
+    row = ir.VectorType.get(shaped.shape[-1:], shaped.element_type)
+    return [
+        ir.Operation.create(
+            "vector.extract",
+            results=[row],
+            operands=[block],
+            attributes={"static_position": ir.DenseI64ArrayAttr.get(place)},
+        ).result
+        for place in itertools.product(*map(range, shaped.shape[:-1]))
+    ]
+
+
+def block(lines: Sequence[ir.Value], shape: Sequence[int]) -> ir.Value:
+    """The vector of which ``lines`` are :func:`rows`, ``shape`` of them.
+
+    Made by ``vector.insert_strided_slice``: a chain of ``vector.insert`` would be canonicalised to single elements.
+    """
+    row, i64 = ir.VectorType(lines[0].type), ir.IntegerType.get_signless(64)
+    whole = constant_vector(0.0, ir.VectorType.get([*shape, *row.shape], row.element_type))
+    for line, place in zip(lines, itertools.product(*map(range, shape)), strict=True):
+        whole = ir.Operation.create(
+            "vector.insert_strided_slice",
+            results=[whole.type],
+            operands=[line, whole],
+            attributes={
+                "offsets": ir.ArrayAttr.get([ir.IntegerAttr.get(i64, number) for number in (*place, 0)]),
+                "strides": ir.ArrayAttr.get([ir.IntegerAttr.get(i64, 1)]),
+            },
+        ).result
+    return whole
 
 
 def buffer(tensor: ir.Value) -> ir.Value:

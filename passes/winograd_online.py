@@ -78,13 +78,14 @@ class OnlineNest(WinogradNest):
     ) -> ir.Value:
         """Row ``a`` of the points of ``width`` tiles from ``tile`` on, with weights from ``first`` on."""
         d0, d1 = dims(0, 1)
-        taps, index = TAPS**2 * self.block, v.Indices()
+        taps = TAPS**2 * self.block
         arithmetic = v.VectorArithmetic(self.vector)
-        places = [(a * self.alpha + b, v.affine(d0 + j, tile)) for b in range(self.alpha) for j in range(width)]
+        # One read and one write of all: for each of a tensor, bufferization compares all its reads with all its writes.
+        place, shape = [a * self.alpha, 0, tile, 0], [self.alpha, 1, width]
         if self.depths == 1:
-            sums = [v.constant_vector(0.0, self.vector)] * len(places)
+            sums = [v.constant_vector(0.0, self.vector)] * math.prod(shape)
         else:
-            sums = [self.read(products, [p, 0, t, 0], index) for p, t in places]
+            sums = v.rows(self.read(products, place, v.Indices(), shape))
 
         def step(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
             index, acc = v.Indices(), list(carried)
@@ -106,6 +107,5 @@ class OnlineNest(WinogradNest):
                         acc[at] = v.mark(v.emit("vector.fma", [splat, value, acc[at]], self.vector), "root")
             return acc
 
-        for (p, t), value in zip(places, v.loop(self.depth * self.block // self.unroll, sums, step), strict=True):
-            products = v.write(value, products, [p, 0, t, 0], index)
-        return products
+        sums = v.loop(self.depth * self.block // self.unroll, sums, step)
+        return v.write(v.block(sums, shape), products, place, v.Indices())

@@ -6,7 +6,11 @@
 // CHECK: // conv: winograd_conv m=4 rows=2 columns=2 depth=32 t_o=16 ow=4 k_w=16 staged=1 prefetch=1 online=1
 // CHECK: %[[TAPS:.*]] = iree_tensor_ext.dispatch.tensor.load {{.*}} -> tensor<36864xf32>
 // CHECK: bufferization.to_buffer %[[TAPS]]
+// A row's accumulators are one read before the channels, and one write behind them.
+// CHECK-COUNT-6: vector.transfer_read {{.*}} tensor<36x1x4x16xf32>, vector<6x1x4x16xf32>
+// CHECK-NOT: vector.transfer_read
 // CHECK: scf.for %{{.*}} = %c0 to %c2 step %c1
+// CHECK-COUNT-24: vector.extract {{.*}} : vector<16xf32> from vector<6x1x4x16xf32>
 // The first row of the transform takes 3 of the taps; 3 of the 18 lines of a step's taps, two times 32 channels on, are for it.
 // CHECK: scf.for %{{.*}} = %c0 to %c16 step %c1 {{.*}} -> (vector<16xf32>,
 // CHECK-COUNT-3: memref.prefetch
@@ -23,6 +27,10 @@
 // CHECK-COUNT-9: vector.transfer_read %[[TAPS]]
 // CHECK-NOT: arith.mulf
 // CHECK-COUNT-24: vector.fma %{{.*}} {{{.*}}dlas.role = "root"} : vector<16xf32>
+// CHECK-NOT: vector.from_elements
+// CHECK: vector.insert_strided_slice {{.*}}offsets = [5, 0, 3, 0]{{.*}} : vector<16xf32> into vector<6x1x4x16xf32>
+// CHECK-COUNT-6: vector.transfer_write {{.*}} : vector<6x1x4x16xf32>, tensor<36x1x4x16xf32>
+// CHECK-NOT: vector.transfer_write {{.*}} tensor<36x1x4x16xf32>
 
 // LARGEST: conv: winograd_conv: m=4 does not fit beside depth=32, online=1, prefetch=1, staged=1: it may be 2
 func.func @main(%x: tensor<1x64x8x8xf32>) -> tensor<1x64x8x8xf32> {
