@@ -323,6 +323,8 @@ def _matmul(rules: Rules, m: int, n: int, k: int, nonzeros: int, given: Given) -
 
 
 def _strassen_matmul(rules: Rules, m: int, n: int, k: int, nonzeros: int, given: Given) -> Found:
+    if not rules.strassen:
+        raise _Unfit("--no-strassen forbids it")
     tiles = strassen_matmul_tiles(rules.unit, m, n, k, rules.cores, rules.model)
     if isinstance(tiles, Refusal):
         raise _Unfit(tiles.reason)

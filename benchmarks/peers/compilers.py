@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
+
+from dlas.errors import DlasError
 
 from ..source import Case
 from .base import TORCH_KINDS, Peer
@@ -53,7 +56,7 @@ class Iree(Dlas):
     requires: ClassVar = {**Dlas.requires, "torch_mlir": "torch-mlir"}
 
     def build(self, case: Case) -> None:
-        from iree.compiler import compile_str
+        from iree.compiler import CompilerToolError, compile_str
 
         from dlas.compiler.frontends import import_model
         from dlas.runtime.artifact import Artifact
@@ -62,7 +65,10 @@ class Iree(Dlas):
             imported = (
                 import_model(case.source.text, None) if case.source.kind == "onnx" else import_model(*case.module())
             )
-            vmfb = compile_str(imported.bytecode, input_type="auto", extra_args=list(IREE_FLAGS))
+            try:
+                vmfb = compile_str(imported.bytecode, input_type="auto", extra_args=list(IREE_FLAGS))
+            except CompilerToolError as error:
+                raise DlasError(f"iree-compile: {first_complaint(str(error))}") from error
         artifact = Artifact(
             vmfb=vmfb,
             inputs=imported.inputs,
@@ -73,6 +79,12 @@ class Iree(Dlas):
             model=case.source.label,
         )
         artifact.save(case.folder / f"{self.name}.vmfb")
+
+
+def first_complaint(diagnostics: str) -> str:
+    """The first error in what a compiler says, without its place; the last line where it names none."""
+    found = re.search(r"\berror: (.+)", diagnostics)
+    return found[1].strip() if found else (diagnostics.strip().splitlines() or ["no message"])[-1].strip()
 
 
 class Tvm(Peer):

@@ -84,6 +84,12 @@ def test_what_cannot_be_is_an_error(
     assert message in str(error.value)
 
 
+def test_where_it_is_forbidden(avx512: Any) -> None:
+    options = Options(transform_script=by_strassen(), strassen=False)
+    with pytest.raises(ScheduleError, match="strassen_matmul: --no-strassen forbids it"):
+        compile_model(Layers(64, 64).eval(), tensors(16, 64, 64), avx512, options)
+
+
 def test_chosen_where_it_is_estimated_to_be_faster() -> None:
     unit = VectorUnit(lanes=16, registers=32, fma_units=1, fma_latency=4, l2_kb=1024, l3_kb=32768)
     rules = Rules(unit, model=400 << 20)

@@ -30,6 +30,7 @@ from dlas.benchmarks.layers import (
     sparsity_means,
 )
 from dlas.benchmarks.onnx_reference import random_inputs, reference_outputs
+from dlas.benchmarks.peers.compilers import first_complaint
 from dlas.benchmarks.peers.engines import batch_dimensions, foreign_layers
 from dlas.benchmarks.process import WorkerError, WorkerProcess
 from dlas.benchmarks.report import host, versions
@@ -288,6 +289,13 @@ def test_stopped_worker_does_not_outlive_a_killed_runner(tmp_path: Path) -> None
     while worker.exists() and "State:\tZ" not in worker.read_text() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not worker.exists() or "State:\tZ" in worker.read_text()
+
+
+def test_what_a_compiler_complains_of() -> None:
+    said = "Error invoking tool\nDiagnostics:\nm.mlir:3:1: error: 'func.func' op has no body\nfoo: error: second"
+    assert first_complaint(said) == "'func.func' op has no body"
+    assert first_complaint("Error code: -9\nkilled \n") == "killed"
+    assert first_complaint("") == "no message"
 
 
 def test_relative_error() -> None:
