@@ -4,7 +4,7 @@ before: %y = math.erf %x : vector<8xf32>                                   18 bl
 after:  %y = c * P(c^2) / Q(c^2), c = max(min(%x, 3.92), -3.92)            10 FMAs and one division
 
 before: %y = math.exp %x : vector<8xf32>                                   20 instructions
-after:  %y = 2^n * P(x / ln 2 - n), n = round(x / ln 2), x bounded         2 bounds, 11 FMAs, a shift
+after:  %y = 2^n * P(x / ln 2 - n), n = round(x / ln 2), x bounded         14 instructions
 
 before: %y = arith.mulf %x, (arith.divf 1.0, %d) : vector<8xf32>
 after:  %y = arith.divf %x, %d : vector<8xf32>
