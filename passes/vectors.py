@@ -68,15 +68,15 @@ def write(value: ir.Value, target: ir.Value, offsets: Sequence[Index], index: In
     ).result
 
 
-def rows(block: ir.Value) -> list[ir.Value]:
+def rows(whole: ir.Value) -> list[ir.Value]:
     """``vector.extract`` of all vectors along the last dimension, the last but one fastest."""
-    shaped = ir.VectorType(block.type)
+    shaped = ir.VectorType(whole.type)
     row = ir.VectorType.get(shaped.shape[-1:], shaped.element_type)
     return [
         ir.Operation.create(
             "vector.extract",
             results=[row],
-            operands=[block],
+            operands=[whole],
             attributes={"static_position": ir.DenseI64ArrayAttr.get(place)},
         ).result
         for place in itertools.product(*map(range, shaped.shape[:-1]))

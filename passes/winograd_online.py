@@ -80,7 +80,7 @@ class OnlineNest(WinogradNest):
         d0, d1 = dims(0, 1)
         taps = TAPS**2 * self.block
         arithmetic = v.VectorArithmetic(self.vector)
-        # One read and one write of all: for each of a tensor, bufferization compares all its reads with all its writes.
+        # One read and one write for all: bufferization compares each read of a tensor with each write to it.
         place, shape = [a * self.alpha, 0, tile, 0], [self.alpha, 1, width]
         if self.depths == 1:
             sums = [v.constant_vector(0.0, self.vector)] * math.prod(shape)

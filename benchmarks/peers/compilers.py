@@ -83,8 +83,11 @@ class Iree(Dlas):
 
 def first_complaint(diagnostics: str) -> str:
     """The first error in what a compiler says, without its place; the last line where it names none."""
-    found = re.search(r"\berror: (.+)", diagnostics)
-    return found[1].strip() if found else (diagnostics.strip().splitlines() or ["no message"])[-1].strip()
+    if found := re.search(r"\berror: (.+)", diagnostics):
+        return found[1].strip()
+    # Behind what iree-compile said come its command line and advice; before it, its exit status.
+    said = diagnostics.partition("Invoked with:")[0].replace("Diagnostics:\n", "")
+    return (said.strip().splitlines() or ["no message"])[-1].strip()
 
 
 class Tvm(Peer):

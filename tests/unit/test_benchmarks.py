@@ -298,6 +298,15 @@ def test_what_a_compiler_complains_of() -> None:
     assert first_complaint("") == "no message"
 
 
+@pytest.mark.parametrize(
+    ("said", "complaint"), [(b"", "Error code: -9"), (b"a.cpp:3\nout of memory\n", "out of memory")]
+)
+def test_what_iree_compile_complains_of_when_it_names_no_error(said: bytes, complaint: str) -> None:
+    tools = pytest.importorskip("iree.compiler")
+    process = subprocess.CompletedProcess(["iree-compile", "-"], -9, stderr=said)
+    assert first_complaint(str(tools.CompilerToolError(process))) == complaint
+
+
 def test_relative_error() -> None:
     y64 = np.array([1.0, -4.0])
     assert max_relative_error([np.array([1.0, -4.4], np.float32)], [y64]) == pytest.approx(0.1)

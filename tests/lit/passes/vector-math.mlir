@@ -63,7 +63,7 @@ func.func @compare(%x: vector<8xf32>) -> (vector<8xi1>, vector<8xi1>) {
   return %a, %b : vector<8xi1>, vector<8xi1>
 }
 
-// A power of two that bits are shifted to, times one of at most 1/2.
+// 2^(n - 1), whose exponent is shifted to its place, times 2^(1 + f), |f| at most 1/2, a polynomial.
 // CHECK-LABEL: func.func @exp
 func.func @exp(%x: vector<8xf32>, %s: f32) -> (vector<8xf32>, f32) {
   // CHECK-NOT: math.exp %{{.*}} : vector
